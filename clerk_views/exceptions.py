@@ -1,0 +1,61 @@
+"""
+What can go wrong, as one tree of errors.
+
+::
+
+    ClerkError
+    ├── TokenRefused       401  they are not who they say: the credential is bad
+    ├── AccountRefused     403  we know who they are, and they may not come in
+    ├── UserNotFound            Clerk says, definitely, that there is no such user
+    └── ClerkUnavailable   503  we could not find out: Clerk, cache or database is away
+
+Three answers, three errors: an outage must never look like a sign-out. Every error has a ``reason``,
+a fixed kebab-case code that is safe to show; none carries a token, a claim or a setting.
+"""
+
+from __future__ import annotations
+
+
+class ClerkError(Exception):
+    """
+    The root of the tree.
+
+    Attributes:
+        reason: Kebab-case code, Clerk's own where Clerk has one.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(detail or reason)
+        self.reason = reason
+
+
+class TokenRefused(ClerkError):
+    """The credential was looked at and is bad. ``detail`` is for the log, never for the visitor."""
+
+
+class AccountRefused(ClerkError):
+    """The token is good, but its user may not come in: inactive, banned, deleted, or not to be linked."""
+
+
+class UserNotFound(ClerkError):
+    """Clerk answered that it has no such user (HTTP 404)."""
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__("user-not-found", detail)
+
+
+class ClerkUnavailable(ClerkError):
+    """
+    It could not be decided, because something we depend on is away.
+
+    Attributes:
+        retry_after: Whole seconds until another try makes sense, 1 to 120.
+    """
+
+    def __init__(self, reason: str, detail: str = "", *, retry_after: float = 5) -> None:
+        super().__init__(reason, detail)
+        self.retry_after = max(1, min(120, -int(-retry_after // 1)))
+
+
+class NotInMemory(Exception):
+    """Raised instead of doing I/O when the caller asked for an answer from memory alone."""
