@@ -113,6 +113,13 @@ def shown(value: object) -> str:
     return f"a value of type {type(value).__name__}"
 
 
+def quoted(text: str) -> str:
+    """Quote a value that is no secret, unless one stands in it all the same: pasted into the wrong setting, say."""
+    if re.search(r"sk_|pk_|whsec_|ak_|mt_|oat_|eyJ|-----BEGIN|@", text):
+        return shown(text)
+    return repr(text if len(text) <= 80 else f"{text[:77]}...")
+
+
 def _text(value: Any) -> str | None:
     if value is None or value == "":
         return None
@@ -126,7 +133,8 @@ def _secret_key(value: Any) -> str | None:
     if text is not None and not re.fullmatch(r"(?!pk_|whsec_|ak_|user_|-----|eyJ)[!-~]+", text):
         raise SettingError(
             f"is not a Clerk secret key; it is {shown(text)}.",
-            "Copy the secret key (it starts with 'sk_test_' or 'sk_live_') from the API keys page of Clerk's dashboard.",
+            "Copy the secret key (it starts with 'sk_test_' or 'sk_live_') from the API keys page of Clerk's "
+            "dashboard.",
         )
     return text
 
@@ -174,11 +182,15 @@ def _pem(value: Any) -> str | None:
 
 def _api_url(value: Any) -> str:
     text = _text(value) or "https://api.clerk.com"
-    parts = urlsplit(text)
-    local = parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS
-    if not (parts.scheme == "https" or local) or not parts.hostname or parts.query or parts.fragment or "@" in text:
+    try:
+        parts = urlsplit(text)
+        scheme, host = parts.scheme, parts.hostname if parts.port != 0 else None
+    except ValueError:  # a port that is no number, brackets without an address between them
+        scheme, host = "", None
+    local = scheme == "http" and host in LOOPBACK_HOSTS
+    if not host or not (scheme == "https" or local) or not re.fullmatch(r"[!-~]+", text) or re.search(r"[@?#\\]", text):
         raise SettingError(
-            f"must be an https:// address; it is {text.rpartition('@')[2]!r}.",
+            f"must be an https:// address; it is {quoted(text)}.",
             "Remove it to use https://api.clerk.com. Plain http:// is allowed for this machine alone.",
         )
     return text.rstrip("/").removesuffix("/v1").rstrip("/")
@@ -197,7 +209,7 @@ def _parties(value: Any) -> tuple[str | None, ...]:
             isinstance(party, str) and re.fullmatch(r"[a-z][a-z0-9+.\-]*://[^\s/?#@\\]+", party)
         ):
             raise SettingError(
-                f"has an entry that is not an origin: {party!r}.",
+                f"has an entry that is not an origin: {quoted(party) if isinstance(party, str) else shown(party)}.",
                 "Each entry is scheme://host or scheme://host:port, without a path or a closing slash, exactly as "
                 "browsers send it; or None, to admit tokens without 'azp'.",
             )
@@ -216,7 +228,7 @@ def _texts(value: Any) -> tuple[str, ...]:
 def _number(lowest: int, highest: int, unit: str) -> Callable[[Any], int]:
     def parse(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-            seen = repr(value) if isinstance(value, (int, float)) else shown(value)
+            seen = repr(value) if isinstance(value, (int, float)) and abs(value) < 1e15 else shown(value)
             raise SettingError(
                 f"must be a whole number of {unit} from {lowest} to {highest}; it is {seen}.",
                 "Write a number without quotes inside that range, or remove the setting.",
@@ -235,7 +247,7 @@ def _boolean(value: Any) -> bool:
 def _choice(*choices: str) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         if value not in choices:
-            seen = repr(value)[:40] if isinstance(value, str) else shown(value)
+            seen = quoted(value) if isinstance(value, str) else shown(value)
             raise SettingError(f"must be one of {', '.join(choices)}; it is {seen}.", "Write one of these.")
         return str(value)
 
@@ -278,7 +290,7 @@ def _page_url(value: Any) -> str | None:
     text = _text(value)
     if text is not None and not re.fullmatch(r"(?:https?://[^\s\\]+|/(?![/\\])[^\s\\]*)", text):
         raise SettingError(
-            f"must be an absolute http(s) address or a path that starts with one '/'; it is {text!r}.",
+            f"must be an absolute http(s) address or a path that starts with one '/'; it is {quoted(text)}.",
             "Write for example https://accounts.example.com/sign-in or /sign-in.",
         )
     return text
@@ -328,9 +340,7 @@ SETTINGS: tuple[Setting, ...] = (
         _number(100, 60_000, "milliseconds"),
         "Bound on all calls to Clerk within one request, retries included.",
     ),
-    Setting(
-        "CLERK_CLOCK_SKEW_IN_MS", "E008", 5000, _number(0, 60_000, "milliseconds"), "Leeway on a token's times."
-    ),
+    Setting("CLERK_CLOCK_SKEW_IN_MS", "E008", 5000, _number(0, 60_000, "milliseconds"), "Leeway on a token's times."),
     Setting(
         "CLERK_CACHE_TIMEOUT",
         "E009",
@@ -382,7 +392,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("CLERK_IS_SATELLITE", "E020", False, _boolean, "Whether this is a satellite application."),
 )
 
-#: Names that later versions give a meaning to. Known, so that they are no misspelling; a check says they do nothing yet.
+#: Names that later versions give a meaning to. Known, so that they are no misspelling; a check says they do nothing
+#: yet.
 RESERVED_SETTINGS = (
     "CLERK_ACCEPTS_TOKEN",
     "CLERK_AFTER_SIGN_OUT_URL",

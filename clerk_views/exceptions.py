@@ -15,6 +15,8 @@ a fixed kebab-case code that is safe to show; none carries a token, a claim or a
 
 from __future__ import annotations
 
+from django.core.exceptions import PermissionDenied
+
 
 class ClerkError(Exception):
     """
@@ -33,8 +35,12 @@ class TokenRefused(ClerkError):
     """The credential was looked at and is bad. ``detail`` is for the log, never for the visitor."""
 
 
-class AccountRefused(ClerkError):
-    """The token is good, but its user may not come in: inactive, banned, deleted, or not to be linked."""
+class AccountRefused(ClerkError, PermissionDenied):
+    """
+    The token is good, but its user may not come in: inactive, banned, deleted, or not to be linked.
+
+    A PermissionDenied too, so that Django answers 403 wherever a lazy ``request.user`` happens to raise it.
+    """
 
 
 class UserNotFound(ClerkError):

@@ -1,0 +1,209 @@
+"""
+What a refused visitor gets: a redirect, a page or JSON.
+
+The texts are fixed for each reason; nothing that was seen in a credential, a setting or an error goes into them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from django.conf import settings
+from django.contrib.auth import REDIRECT_FIELD_NAME
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
+from django.http.response import HttpResponseBase
+from django.shortcuts import resolve_url
+from django.template import TemplateDoesNotExist, loader
+from django.urls import get_resolver, get_urlconf
+from django.utils.cache import patch_vary_headers
+from django.utils.http import url_has_allowed_host_and_scheme
+
+from clerk_views.authentication import RequestState, memo_of
+from clerk_views.exceptions import ClerkError, ClerkUnavailable
+
+NO_CREDENTIAL = "Sign in to continue."
+BAD_CREDENTIAL = "The credential is not valid."
+FORBIDDEN = "You may not do this."
+UNAVAILABLE = "This cannot be decided right now. Try again shortly."
+
+#: Clerk's own name for the parameter that says where to go after signing in.
+CLERK_REDIRECT_FIELD_NAME = "redirect_url"
+
+# A refused credential sends the visitor to sign in, who may come straight back with the like. Counted in a cookie of the
+# name and kind Clerk's SDKs use; longer-lived, because a sign-in page takes longer than a handshake (RED-03).
+LOOP_COOKIE = "__clerk_redirect_count"
+LOOP_LIMIT = 3
+LOOP_SECONDS = 10
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>body{{font:16px/1.5 system-ui,sans-serif;color:#1f2330;background:#f6f7f9;display:grid;place-items:center;
+min-height:100vh;margin:0}}main{{max-width:28rem;padding:2rem}}h1{{font-size:1.4rem;margin:0 0 .5rem}}</style></head>
+<body><main><h1>{title}</h1><p>{text}</p></main></body></html>
+"""
+
+
+def is_page_navigation(request: HttpRequest) -> bool:
+    """
+    Whether a browser is opening a page, so that a redirect or a page is of use.
+
+    Source: Clerk's backend SDK, "handshake eligibility".
+    """
+    if request.method != "GET":
+        return False
+    destination = request.META.get("HTTP_SEC_FETCH_DEST", "")
+    if destination:
+        return destination in ("document", "iframe")
+    return str(request.META.get("HTTP_ACCEPT", "")).startswith("text/html")
+
+
+def challenge(state: RequestState) -> str:
+    """Return the value of ``WWW-Authenticate`` (RFC 6750, section 3): with an error only if a credential was refused."""
+    return 'Bearer error="invalid_token"' if state.carrier and not state.is_signed_in else "Bearer"
+
+
+def detail(state: RequestState) -> str:
+    """Return the sentence for somebody who is not signed in."""
+    return BAD_CREDENTIAL if state.carrier and not state.is_signed_in else NO_CREDENTIAL
+
+
+def unauthenticated(
+    request: HttpRequest,
+    state: RequestState,
+    *,
+    page: bool,
+    login_url: str | None = None,
+    redirect_field_name: str | None = None,
+) -> HttpResponseBase:
+    """Answer a visitor who is not signed in: send a browser to sign in, tell everyone else 401."""
+    if page:
+        response = _to_sign_in(request, state, login_url, redirect_field_name)
+    else:
+        response = JsonResponse({"detail": detail(state), "code": state.auth.reason}, status=401)
+        response["WWW-Authenticate"] = challenge(state)
+    for name, value in state.headers:
+        response[name] = value
+    return response
+
+
+def forbidden(request: HttpRequest, reason: str, *, page: bool) -> HttpResponseBase:
+    """Answer somebody who may not: the project's own 403 page, or JSON."""
+    if page:
+        handler = get_resolver(get_urlconf()).resolve_error_handler(403)
+        response: HttpResponseBase = handler(request, exception=PermissionDenied(FORBIDDEN))
+        return response
+    return JsonResponse({"detail": FORBIDDEN, "code": reason}, status=403)
+
+
+def unavailable(request: HttpRequest, error: ClerkUnavailable, *, page: bool) -> HttpResponseBase:
+    """Answer that it cannot be decided now: 503, with the cookies left alone. An outage is no sign-out."""
+    response: HttpResponse
+    if page:
+        try:
+            text = loader.render_to_string("503.html", {}, request)
+        except TemplateDoesNotExist:
+            text = _PAGE.format(title="Back in a moment", text=UNAVAILABLE)
+        response = HttpResponse(text, status=503)
+    else:
+        response = JsonResponse({"detail": UNAVAILABLE, "code": error.reason}, status=503)
+    response["Retry-After"] = str(error.retry_after)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def error(request: HttpRequest, problem: ClerkError, *, page: bool) -> HttpResponseBase:
+    """Answer an error of ours that came up on the way: 503 for what could not be found out, 403 for the account."""
+    if isinstance(problem, ClerkUnavailable):
+        return unavailable(request, problem, page=page)
+    return forbidden(request, problem.reason, page=page)
+
+
+def mark_private(response: HttpResponseBase, *, personal: bool = True) -> None:
+    """
+    Keep shared caches from giving one visitor's page to another (CAC-08). What the view set itself stays.
+
+    Args:
+        personal: Whether this response may be about somebody; else it only varies with who asks.
+    """
+    patch_vary_headers(response, ("Cookie", "Authorization"))
+    if personal and not response.has_header("Cache-Control"):
+        response["Cache-Control"] = "private"
+
+
+def _to_sign_in(
+    request: HttpRequest, state: RequestState, login_url: str | None, redirect_field_name: str | None
+) -> HttpResponseBase:
+    response: HttpResponse
+    refused = state.carrier is not None
+    turns = _turns(request) if refused else 0
+    if turns >= LOOP_LIMIT:
+        response = HttpResponse(
+            _PAGE.format(title="You are not signed in", text="Signing in did not work. Try again in a moment."),
+            status=401,
+        )
+        response["WWW-Authenticate"] = challenge(state)
+    else:
+        response = HttpResponseRedirect(_sign_in_address(request, login_url, redirect_field_name))
+        if refused:
+            response.set_cookie(
+                LOOP_COOKIE,
+                str(turns + 1),
+                max_age=LOOP_SECONDS,
+                httponly=True,
+                samesite="Lax",
+                secure=request.is_secure(),
+            )
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _turns(request: HttpRequest) -> int:
+    """How often in a row this visitor was sent to sign in. What is no number is a loop: somebody plays with it."""
+    text = request.COOKIES.get(LOOP_COOKIE, "0")
+    return int(text) if re.fullmatch(r"[0-9]{1,3}", text) else LOOP_LIMIT
+
+
+def _sign_in_address(request: HttpRequest, login_url: str | None, redirect_field_name: str | None) -> str:
+    clerk_url = memo_of(request).config.sign_in_url
+    if login_url is None and clerk_url is not None:
+        target, field_name = clerk_url, redirect_field_name or CLERK_REDIRECT_FIELD_NAME
+    else:
+        target = resolve_url(login_url or settings.LOGIN_URL)
+        field_name = redirect_field_name or REDIRECT_FIELD_NAME
+    parts = urlsplit(target)
+    back = return_url(request, absolute=bool(parts.netloc))
+    query = QueryDict(parts.query, mutable=True)
+    query[field_name] = back
+    return urlunsplit(parts._replace(query=query.urlencode(safe="/")))
+
+
+def return_url(request: HttpRequest, *, absolute: bool) -> str:
+    """
+    Return the address of this very request, to come back to after signing in.
+
+    The host is Django's validated one, the path is escaped by Django, and what is still not plain falls back to the
+    site's root, so that nobody can be led elsewhere (RED-01, RED-02).
+    """
+    origin = f"{request.scheme}://{request.get_host()}"
+    path = request.get_full_path()
+    if not is_safe_return_url(request, origin + path) or not is_safe_return_url(request, path):
+        path = "/"
+    return origin + path if absolute else path
+
+
+def is_safe_return_url(request: HttpRequest, url: Any) -> bool:
+    """
+    Whether a visitor may be sent to ``url``: a path starting with one ``/``, or an address of this very host.
+
+    Django's own check, and stricter: printable ASCII only and no backslash, because browsers read what lies beyond in
+    ways of their own.
+    """
+    if not isinstance(url, str) or not re.fullmatch(r"[!-\[\]-~]+", url):
+        return False
+    if not url.startswith("/") and not re.match(r"https?://[^/]", url):
+        return False
+    return url_has_allowed_host_and_scheme(url, allowed_hosts={request.get_host()}, require_https=request.is_secure())

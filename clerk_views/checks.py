@@ -1,0 +1,272 @@
+"""
+`manage.py check`: what is wrong with the settings, found before the first request.
+
+Ids stay what they are, so that SILENCED_SYSTEM_CHECKS keeps its meaning. Texts say what was seen and how to mend it,
+and never show a key. Each setting's own rule stands in conf.SETTINGS; here are the rules between settings.
+
+E001        no key source, or none for users
+E002..E020  a setting's own rule (conf.SETTINGS says which id is whose), and for some a look at what they name
+E021        secret and publishable key of different instances
+E022        a CLERK_* name that does not exist
+E023        a satellite without an address
+W031        a setting that does nothing in this version
+W032        origins are not checked
+W033        plain http:// origins (with --deploy)
+E034        the stand-in for Clerk configured (with --deploy)
+E035, W036  middleware missing or in the wrong order
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core import checks
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from clerk_views import keys
+from clerk_views.conf import RESERVED_SETTINGS, SETTINGS, Config, SettingError, read_raw
+
+Problem = checks.CheckMessage
+
+_CLERK_MIDDLEWARE = "clerk_views.middleware.ClerkMiddleware"
+_AUTHENTICATION_MIDDLEWARE = "django.contrib.auth.middleware.AuthenticationMiddleware"
+_CSRF_MIDDLEWARE = "django.middleware.csrf.CsrfViewMiddleware"
+
+
+def register() -> None:
+    """Add the checks to Django's; called once, when the app is ready."""
+    for check in (check_values, check_relations, check_names, check_middleware):
+        checks.register(check, "clerk_views", checks.Tags.security)
+    checks.register(check_deployment, "clerk_views", checks.Tags.security, deploy=True)
+
+
+def _error(check_id: str, text: str, hint: str | None = None) -> Problem:
+    return checks.Error(text, hint=hint, id=f"clerk_views.{check_id}")
+
+
+def _warning(check_id: str, text: str, hint: str | None = None) -> Problem:
+    return checks.Warning(text, hint=hint, id=f"clerk_views.{check_id}")
+
+
+def _parse() -> tuple[dict[str, Any], dict[str, SettingError]]:
+    """Return every setting's parsed value, its default's where it cannot be used, and what is wrong with those."""
+    raw = read_raw()
+    values: dict[str, Any] = {}
+    wrong: dict[str, SettingError] = {}
+    for setting in SETTINGS:
+        try:
+            values[setting.name] = setting.parse(raw[setting.name])
+        except SettingError as error:
+            wrong[setting.name] = error
+            values[setting.name] = setting.parse(setting.default)
+    return values, wrong
+
+
+def check_values(**kwargs: object) -> list[Problem]:
+    """Check each setting by itself, then what it names: a key, a cache, an issuer, fields of the user model."""
+    values, wrong = _parse()
+    problems = [
+        _error(setting.check_id, f"{setting.name} {wrong[setting.name].wrong}", wrong[setting.name].mend)
+        for setting in SETTINGS
+        if setting.name in wrong
+    ]
+    if values["CLERK_JWT_KEY"] is not None:
+        try:
+            keys.parse_pem(values["CLERK_JWT_KEY"])
+        except ValueError:
+            problems.append(
+                _error(
+                    "E005",
+                    "CLERK_JWT_KEY is PEM, but not an RSA public key of at least 2048 bits.",
+                    "Copy 'JWKS public key' (PEM) from the API keys page of Clerk's dashboard once more, whole.",
+                )
+            )
+    alias = values["CLERK_CACHE_ALIAS"]
+    if alias and alias not in settings.CACHES:
+        problems.append(
+            _error(
+                "E010",
+                f"CLERK_CACHE_ALIAS names the cache {alias!r}, which CACHES does not have.",
+                f"CACHES has: {', '.join(settings.CACHES)}. Name one of these, or remove the setting.",
+            )
+        )
+    problems += [
+        _error(
+            "E012",
+            f"CLERK_ISSUER has {issuer!r}, which is not the start of an https:// address, as an issuer is.",
+            "Write for example https://clerk.example.com, without a closing slash; or remove the setting to derive it "
+            "from the publishable key.",
+        )
+        for issuer in values["CLERK_ISSUER"]
+        if not issuer.startswith("https://") or issuer.endswith("/")
+    ]
+    return [*problems, *_check_user_fields(values["CLERK_USER_FIELDS"])]
+
+
+def _check_user_fields(mapping: Mapping[str, str | None]) -> Iterator[Problem]:
+    own = getattr(settings, "CLERK_USER_FIELDS", None) or {}
+    model = get_user_model()
+    for source, target in mapping.items():
+        if source not in own or target is None:
+            continue  # a field of the built-in mapping that the model lacks is left out
+        if "." in target:
+            try:
+                found = import_string(target)
+            except ImportError:
+                found = None
+            if not callable(found):
+                yield _error(
+                    "E014",
+                    f"CLERK_USER_FIELDS maps {source!r} to {target!r}, which is not a function that can be imported.",
+                    "Write the full dotted path of a function, for example 'myapp.sync.plan_from_metadata'.",
+                )
+            continue
+        try:
+            field = model._meta.get_field(target)
+        except FieldDoesNotExist:
+            field = None
+        if field is None or field.is_relation or getattr(field, "primary_key", False) or not field.concrete:
+            yield _error(
+                "E014",
+                f"CLERK_USER_FIELDS maps {source!r} to {target!r}, which is no plain column of {model._meta.label}.",
+                "Name one of the model's own columns, or the dotted path of a function.",
+            )
+
+
+def check_relations(**kwargs: object) -> list[Problem]:
+    """Check what settings say together."""
+    values, wrong = _parse()
+    problems: list[Problem] = []
+    if not wrong.keys() & {"CLERK_SECRET_KEY", "CLERK_JWT_KEY", "CLERK_USER_SOURCE"}:
+        raw = read_raw()
+        try:
+            Config(
+                {setting.name: setting.default if setting.name in wrong else raw[setting.name] for setting in SETTINGS}
+            )
+        except ImproperlyConfigured as error:
+            problems.append(_error("E001", str(error)))
+    secret_key, publishable_key = values["CLERK_SECRET_KEY"] or "", values["CLERK_PUBLISHABLE_KEY"]
+    other_mode = "sk_test_" if publishable_key and publishable_key.is_production else "sk_live_"
+    if publishable_key and secret_key.startswith(other_mode):
+        problems.append(
+            _error(
+                "E021",
+                f"CLERK_SECRET_KEY starts with '{other_mode}', but CLERK_PUBLISHABLE_KEY with "
+                f"'pk_{'live' if publishable_key.is_production else 'test'}_': they belong to different instances.",
+                "Copy both from the same instance's API keys page, for production or for development.",
+            )
+        )
+    if values["CLERK_IS_SATELLITE"] and not (values["CLERK_DOMAIN"] or values["CLERK_PROXY_URL"]):
+        problems.append(
+            _error(
+                "E023",
+                "CLERK_IS_SATELLITE is True, but neither CLERK_DOMAIN nor CLERK_PROXY_URL says where the satellite is.",
+                "Set CLERK_DOMAIN to the satellite's domain, or CLERK_PROXY_URL.",
+            )
+        )
+    if not values["CLERK_AUTH_PARTIES"] and "CLERK_AUTH_PARTIES" not in wrong:
+        problems.append(
+            _warning(
+                "W032",
+                "CLERK_AUTH_PARTIES is not set, so a token that your Clerk instance issued to any origin is accepted.",
+                'List the origins of your own pages, for example ["https://app.example.com"].',
+            )
+        )
+    return problems
+
+
+def check_names(**kwargs: object) -> list[Problem]:
+    """Look for CLERK_* names that do nothing: misspelt, or of a later version."""
+    known = {setting.name for setting in SETTINGS} | set(RESERVED_SETTINGS)
+    found = sorted(name for name in dir(settings) if name.startswith("CLERK_"))
+    problems = []
+    for name in found:
+        if name in RESERVED_SETTINGS:
+            problems.append(
+                _warning(
+                    "W031",
+                    f"{name} does nothing in this version of clerk_views.",
+                    "Remove it, so that nobody relies on it, or silence this check until a version uses it.",
+                )
+            )
+        elif name not in known:
+            # Compared without the prefix, which would make every two names look alike.
+            words = {word.removeprefix("CLERK_"): word for word in sorted(known)}
+            near = difflib.get_close_matches(name.removeprefix("CLERK_"), words, n=3)
+            problems.append(
+                _error(
+                    "E022",
+                    f"{name} is not a setting of clerk_views.",
+                    f"Did you mean {' or '.join(words[word] for word in near)}?"
+                    if near
+                    else "Remove it. If it is your project's own, rename it or silence this check.",
+                )
+            )
+    return problems
+
+
+def check_middleware(**kwargs: object) -> list[Problem]:
+    """Check that ClerkMiddleware, where used, has the last word on ``request.user`` and CSRF protection beside it."""
+    clerk = _position(_CLERK_MIDDLEWARE)
+    if clerk is None:
+        return []
+    problems = []
+    authentication = _position(_AUTHENTICATION_MIDDLEWARE)
+    if authentication is not None and clerk < authentication:
+        problems.append(
+            _error(
+                "E035",
+                "ClerkMiddleware comes before Django's AuthenticationMiddleware, which would overwrite request.user.",
+                f"Move '{_CLERK_MIDDLEWARE}' below '{_AUTHENTICATION_MIDDLEWARE}' in MIDDLEWARE.",
+            )
+        )
+    if _position(_CSRF_MIDDLEWARE) is None:
+        problems.append(
+            _warning(
+                "W036",
+                "ClerkMiddleware signs visitors in by cookie, but nothing protects plain views from forged requests.",
+                f"Add '{_CSRF_MIDDLEWARE}' to MIDDLEWARE.",
+            )
+        )
+    return problems
+
+
+def _position(path: str) -> int | None:
+    """Return where this middleware, or a class made from it, stands in MIDDLEWARE."""
+    for position, name in enumerate(settings.MIDDLEWARE):
+        try:
+            middleware = import_string(name)
+        except ImportError:
+            continue  # Django's own words about it are clear enough
+        if path in (f"{base.__module__}.{base.__qualname__}" for base in getattr(middleware, "__mro__", ())):
+            return position
+    return None
+
+
+def check_deployment(**kwargs: object) -> list[Problem]:
+    """Check what is fine on a developer's machine and wrong in production."""
+    values, _ = _parse()
+    problems = []
+    plain = [party for party in values["CLERK_AUTH_PARTIES"] if party and party.startswith("http://")]
+    if plain:
+        problems.append(
+            _warning(
+                "W033",
+                f"CLERK_AUTH_PARTIES has origins without encryption: {', '.join(plain)}.",
+                "List https:// origins only; whoever listens in can take a session from the others.",
+            )
+        )
+    if values["CLERK_API_URL"].startswith("http://"):
+        problems.append(
+            _error(
+                "E034",
+                "CLERK_API_URL leads to this machine: whoever can answer there decides who is signed in.",
+                "Remove the setting; a local stand-in for Clerk is for development and tests.",
+            )
+        )
+    return problems

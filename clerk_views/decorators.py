@@ -1,0 +1,96 @@
+"""``@clerk_required`` and ``@clerk_optional``, for function views, sync and async."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from clerk_views.access import OPTIONAL, Requirement, guard
+
+V = TypeVar("V", bound=Callable[..., Any])
+
+
+@overload
+def clerk_required(view: V, /) -> V: ...
+
+
+@overload
+def clerk_required(
+    *, login_url: str | None = None, redirect_field_name: str | None = None, raise_exception: bool = False
+) -> Callable[[V], V]: ...
+
+
+def clerk_required(
+    view: Any = None,
+    /,
+    *,
+    login_url: str | None = None,
+    redirect_field_name: str | None = None,
+    raise_exception: bool = False,
+) -> Any:
+    """
+    Let only visitors in whom Clerk has signed in.
+
+    Works bare and called, on sync and async function views, under ``@api_view``, and through ``method_decorator``.
+    Inside, ``request.clerk`` is the caller's ``ClerkAuth`` and ``request.user`` the Django user.
+
+    Args:
+        login_url: Where to send a browser that is not signed in: an address, a path or a URL name. None: the configured
+            sign-in page.
+        redirect_field_name: The parameter that carries the way back. None: ``redirect_url`` for Clerk's pages, Django's
+            ``next`` for other ones.
+        raise_exception: Answer 403 instead of sending browsers to sign in, as in ``django.contrib.auth``.
+
+    Raises:
+        TypeError: When put on a class or on what is no view.
+    """
+    requirement = Requirement(
+        login_url=login_url, redirect_field_name=redirect_field_name, raise_exception=raise_exception
+    )
+
+    def decorate(view: Any) -> Any:
+        _check_view(view, "clerk_required", "ClerkLoginRequiredMixin")
+        return guard(view, requirement)
+
+    return decorate if view is None else decorate(view)
+
+
+@overload
+def clerk_optional(view: V, /) -> V: ...
+
+
+@overload
+def clerk_optional() -> Callable[[V], V]: ...
+
+
+def clerk_optional(view: Any = None, /) -> Any:
+    """
+    Tell a view who is calling, signed in or not.
+
+    Nobody is refused for want of a credential. ``request.clerk`` is there, and ``request.user`` is read from the
+    database when asked for.
+
+    Raises:
+        TypeError: When put on a class or on what is no view.
+    """
+
+    def decorate(view: Any) -> Any:
+        _check_view(view, "clerk_optional", "ClerkOptionalMixin")
+        return guard(view, OPTIONAL)
+
+    return decorate if view is None else decorate(view)
+
+
+def _check_view(view: Any, name: str, mixin: str) -> None:
+    if inspect.isclass(view):
+        raise TypeError(
+            f"@{name} is for functions, and {view.__name__} is a class. For Django's class-based views put {mixin} first "
+            f'among its bases, or @method_decorator({name}, name="dispatch") on it; for REST framework set '
+            "authentication_classes = [ClerkAuthentication] and permission_classes = [IsClerkAuthenticated]."
+        )
+    if not callable(view):
+        raise TypeError(
+            f"@{name} was given {type(view).__name__}, which is no view. Its options are keywords: @{name}(login_url=...); "
+            "of several decorators it stands below @staticmethod and @classmethod."
+        )

@@ -1,0 +1,120 @@
+"""
+``ClerkMiddleware``: ``request.clerk`` and ``request.user`` for the whole site, both lazy.
+
+It refuses nobody; protect views by the decorators, the mixins or Django's own ``login_required``. A view that never asks
+costs nothing: no signature is checked and no row is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.conf import settings
+from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.module_loading import import_string
+
+from clerk_views import answers, csrf, tokens
+from clerk_views.access import attach, user_of
+from clerk_views.authentication import RequestState, aauthenticate, authenticate, is_foreign, memo_of
+from clerk_views.exceptions import AccountRefused, ClerkError, ClerkUnavailable
+
+
+class ClerkMiddleware:
+    """
+    Authenticate requests lazily, sync and async. Place it after Django's AuthenticationMiddleware.
+
+    Without Clerk credentials a session user stays. A presented bad bearer makes the request anonymous; a stale or bad
+    cookie does not throw out a session user.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self.get_response = get_response
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+        self._login_is_required = any(
+            isinstance(item, type) and issubclass(item, LoginRequiredMiddleware)
+            for item in map(import_string, settings.MIDDLEWARE)
+        )
+
+    def __call__(self, request: HttpRequest) -> Any:
+        """Attach the lazy user and hand the request on."""
+        if self.is_async:
+            return self.__acall__(request)
+        if _may_skip_csrf(request):
+            try:
+                _skip_csrf(request, authenticate(request))
+            except ClerkUnavailable as problem:
+                return self._finish(request, _answer(request, problem))
+        attach(request)
+        return self._finish(request, self.get_response(request))
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+        """See __call__()."""
+        if tokens.find(request.META, memo_of(request).config).carrier is not None:
+            # A view on an event loop must not fetch keys when it merely looks at request.clerk.
+            try:
+                state = await aauthenticate(request)
+            except ClerkUnavailable as problem:
+                if _may_skip_csrf(request):
+                    return self._finish(request, await sync_to_async(_answer)(request, problem))
+            else:
+                if _may_skip_csrf(request):
+                    _skip_csrf(request, state)
+        attach(request)
+        return self._finish(request, await self.get_response(request))
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
+    ) -> HttpResponseBase | None:
+        """
+        Find out who it is before LoginRequiredMiddleware asks.
+
+        What is raised inside another middleware becomes a 500 in Django, and an outage must be a 503.
+        """
+        if self._login_is_required and getattr(view, "login_required", True):
+            try:
+                user_of(request)
+            except (AccountRefused, ClerkUnavailable) as problem:
+                return _answer(request, problem)
+        return None
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
+        """Answer what a lazy ``request.user`` or ``request.clerk`` had to raise inside a view."""
+        return _answer(request, exception) if isinstance(exception, (AccountRefused, ClerkUnavailable)) else None
+
+    def _finish(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        memo = memo_of(request)
+        if memo.state is not None or memo.unavailable is not None:  # somebody asked who is calling
+            answers.mark_private(response, personal=memo.state is None or memo.state.carrier is not None)
+        return response
+
+
+def _answer(request: HttpRequest, problem: ClerkError) -> HttpResponseBase:
+    return answers.error(request, problem, page=answers.is_page_navigation(request))
+
+
+def _may_skip_csrf(request: HttpRequest) -> bool:
+    """
+    Whether a bearer token of ours comes with an unsafe method.
+
+    Such a token, once verified, is spared the CSRF check, which Django's middleware runs before any view is asked. If it
+    cannot be verified now, the answer is 503, not the 403 that the check would give.
+    """
+    return (
+        request.method not in csrf.SAFE_METHODS
+        and bool(request.META.get("HTTP_AUTHORIZATION"))
+        and not is_foreign(memo_of(request))
+    )
+
+
+def _skip_csrf(request: HttpRequest, state: RequestState) -> None:
+    if state.auth.is_authenticated and state.carrier == "header":
+        csrf.exempt(request)

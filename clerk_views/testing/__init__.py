@@ -1,0 +1,36 @@
+"""
+A local stand-in for Clerk, for tests and for trying things out without an account.
+
+::
+
+    from clerk_views.testing import LocalClerk
+
+    with LocalClerk() as clerk_server:
+        ada = clerk_server.add_user(email="ada@example.com")
+        with override_settings(**clerk_server.settings()):
+            client.get("/invoices", headers={"Authorization": f"Bearer {clerk_server.token(ada)}"})
+
+It listens on 127.0.0.1 alone, and nothing in the library imports it: it cannot be switched on by a setting.
+The pytest fixtures ``local_clerk`` and ``clerk`` are in fixtures.py, tokens of every shape in minting.py.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clerk_views.testing.directory import LocalUser
+    from clerk_views.testing.server import LocalClerk
+
+__all__ = ["LocalClerk", "LocalUser"]
+
+_HOMES = {"LocalClerk": "clerk_views.testing.server", "LocalUser": "clerk_views.testing.directory"}
+
+
+def __getattr__(name: str) -> Any:
+    # pytest imports this package in every project that has it installed, for the fixtures beside it. Only those
+    # that use the kit should pay for an HTTP server and for cryptography.
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,132 @@
+"""
+The pytest fixtures ``local_clerk`` and ``clerk``. Installed with the library; nothing to import or to register.
+
+::
+
+    def test_invoices(client, clerk, db):
+        clerk.sign_in(client, clerk.add_user(email="ada@example.com"))
+        assert client.get("/invoices").status_code == 200
+
+pytest loads this module in every project that has the library installed, also in those without Django. So the top of
+the module imports pytest and nothing else; the rest is imported when a test asks for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+if TYPE_CHECKING:
+    from django.test import AsyncClient, Client
+
+    from clerk_views.testing import LocalClerk, LocalUser
+
+
+class ClerkFixture:
+    """
+    What the ``clerk`` fixture gives to a test.
+
+    Attributes:
+        server: The LocalClerk behind it, for everything that is not here: faults, calls, key rotation, …
+    """
+
+    def __init__(self, server: LocalClerk) -> None:
+        self.server = server
+
+    def add_user(self, **fields: Any) -> LocalUser:
+        """Add a user; see LocalClerk.add_user()."""
+        return self.server.add_user(**fields)
+
+    def token(self, user: LocalUser | str, /, **claims: Any) -> str:
+        """Mint a session token; see LocalClerk.token() for what else can be given than claims."""
+        return self.server.token(user, **claims)
+
+    def sign_in(
+        self,
+        client: Client | AsyncClient,
+        user: LocalUser | str,
+        /,
+        *,
+        via: Literal["cookie", "bearer"] = "cookie",
+        **claims: Any,
+    ) -> str:
+        """
+        Let a test client send a fresh session token with each request from now on.
+
+        Args:
+            client: Django's Client or AsyncClient, or REST framework's APIClient.
+            via: "cookie" as browsers do it, or "bearer" for an Authorization header.
+            claims: As for token().
+
+        Returns:
+            The token. It lives 60 seconds unless ``expires_in`` says otherwise.
+        """
+        self.sign_out(client)
+        token = self.server.token(user, **claims)
+        if via == "bearer":
+            client.defaults[_authorization(client)] = f"Bearer {token}"
+        else:
+            client.cookies["__session"] = token
+            # When the browser signed in; a token older than that would be taken for a left-over.
+            client.cookies["__client_uat"] = str(int(claims.get("issued_at") or time.time()))
+        return token
+
+    def sign_out(self, client: Client | AsyncClient, /) -> None:
+        """Let a test client send no Clerk credential any more."""
+        for name in self.server.session_cookies(""):
+            client.cookies.pop(name, None)
+        client.defaults.pop(_authorization(client), None)
+
+
+def _authorization(client: Client | AsyncClient) -> str:
+    """Return the key for the Authorization header in ``client.defaults``: WSGI's name, or ASGI's."""
+    from django.test import AsyncClient
+
+    return "authorization" if isinstance(client, AsyncClient) else "HTTP_AUTHORIZATION"
+
+
+@pytest.fixture(scope="session")
+def _local_clerk_server() -> Iterator[LocalClerk]:
+    from clerk_views.testing import LocalClerk
+
+    with LocalClerk() as server:
+        yield server
+
+
+@pytest.fixture
+def local_clerk(_local_clerk_server: LocalClerk, request: pytest.FixtureRequest) -> Iterator[LocalClerk]:
+    """
+    A running LocalClerk that Django's settings point at.
+
+    One server serves all tests, but each finds it empty: no users, faults or calls, and another secret key and signing
+    key, so nothing that the library remembers from one test can matter in the next. Caches that live in this process
+    are emptied; shared ones (Redis, …) are left alone, for they may not be the tests' own.
+    """
+    from django.conf import settings
+    from django.core.cache import caches
+    from django.test.utils import override_settings
+
+    _local_clerk_server.reset()
+    for alias, cache in settings.CACHES.items():
+        if cache["BACKEND"] == "django.core.cache.backends.locmem.LocMemCache":
+            caches[alias].clear()
+    values = _local_clerk_server.settings()
+    if request.config.pluginmanager.has_plugin("django"):
+        # pytest-django's own fixture must make the change: overrides that end in another order than they began
+        # leave the wrong settings behind, and the test may be using that fixture too.
+        wrapper = request.getfixturevalue("settings")
+        for name, value in values.items():
+            setattr(wrapper, name, value)
+        yield _local_clerk_server
+    else:
+        with override_settings(**values):
+            yield _local_clerk_server
+
+
+@pytest.fixture
+def clerk(local_clerk: LocalClerk) -> ClerkFixture:
+    """Users, tokens and signed-in test clients, against ``local_clerk``."""
+    return ClerkFixture(local_clerk)

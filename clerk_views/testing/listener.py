@@ -1,0 +1,155 @@
+"""
+The HTTP server under LocalClerk: a port of 127.0.0.1, a thread for each connection, and an end to all at once.
+
+It knows nothing of Clerk. Each request becomes an Exchange and goes to the function that it was given.
+"""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
+
+from clerk_views.testing import pages
+from clerk_views.testing.calls import Calls
+
+HOST = "127.0.0.1"
+
+
+class _Connection(NamedTuple):
+    thread: threading.Thread
+    hung_up: threading.Event
+
+
+class Listener(ThreadingHTTPServer):
+    """Accepts connections on a thread of its own, answers each on another, and can end them all at once."""
+
+    request_queue_size = 128  # many clients may knock at the same moment
+    daemon_threads = True
+
+    def __init__(self, port: int, handle: Callable[[Exchange], None], calls: Calls) -> None:
+        self.handle_exchange = handle
+        self.calls = calls
+        self._guard = threading.Lock()
+        self._open: dict[socket.socket, _Connection] = {}
+        self._loop = threading.Thread(
+            target=self.serve_forever, kwargs={"poll_interval": 0.02}, name="LocalClerk", daemon=True
+        )
+        super().__init__((HOST, port), Exchange)
+
+    def server_bind(self) -> None:
+        # Not HTTPServer's own, which asks the network for this machine's name.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = HOST, self.socket.getsockname()[1]
+
+    def begin(self) -> None:
+        self._loop.start()
+
+    def end(self) -> None:
+        self.shutdown()
+        self._loop.join()
+        self.server_close()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close all connections, and wait until their threads have noticed."""
+        with self._guard:
+            there = dict(self._open)
+        for request, connection in there.items():
+            connection.hung_up.set()
+            with suppress(OSError):  # closed in the meantime, by us or by the client
+                request.shutdown(socket.SHUT_RDWR)
+        for connection in there.values():
+            connection.thread.join(5)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.calls.connected()
+        thread = threading.Thread(
+            target=self.process_request_thread, args=(request, client_address), name="LocalClerk client", daemon=True
+        )
+        with self._guard:
+            self._open[request] = _Connection(thread, threading.Event())
+            thread.start()
+
+    def hung_up(self, request: Any) -> threading.Event:
+        """Return what is set when a connection shall end."""
+        with self._guard:
+            return self._open[request].hung_up
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._guard:
+            del self._open[request]
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # Clients that leave early are what half of the faults are about; anything else is a mistake to be seen.
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
+class Exchange(BaseHTTPRequestHandler):
+    """One connection and the requests on it."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Listener
+
+    def setup(self) -> None:
+        super().setup()
+        self._hung_up = self.server.hung_up(self.request)
+
+    def do_GET(self) -> None:
+        self._body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        self.server.calls.began(self.command, self.path, self.headers.items())
+        try:
+            self.server.handle_exchange(self)
+        finally:
+            self.server.calls.ended()
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+
+    @property
+    def host(self) -> str:
+        """The host name that the client asked for, without the port."""
+        return (self.headers["Host"] or "").partition(":")[0].lower()
+
+    def form(self) -> dict[str, str]:
+        """The form that came with the request; of repeated fields the first."""
+        return {name: values[0] for name, values in parse_qs(self._body.decode("latin-1")).items()}
+
+    def answer(
+        self,
+        status: int,
+        body: bytes,
+        content_type: str = "application/json",
+        headers: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, 'Status')}", f"Date: {self.date_time_string()}"]
+        lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in headers]
+        self.wfile.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
+
+    def show(self, status: int, page: str, headers: Iterable[tuple[str, str]] = ()) -> None:
+        """Send a page that is never kept and loads nothing."""
+        safety = [("Cache-Control", "no-store"), ("Content-Security-Policy", pages.CONTENT_SECURITY_POLICY)]
+        self.answer(status, page.encode(), "text/html; charset=utf-8", [*safety, *headers])
+
+    def send(self, data: bytes) -> None:
+        self.close_connection = True
+        self.wfile.write(data)
+
+    def pause(self, seconds: float) -> bool:
+        return self._hung_up.wait(seconds)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: ``calls`` remembers the requests, without their secrets."""
+
+
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}

@@ -1,0 +1,429 @@
+"""
+LocalClerk: Clerk's Backend API and a sign-in page, on a port of this machine.
+
+Real HTTP, real RSA signatures, so the library under test is used exactly as in production, only with other settings.
+It is for development and tests: whoever reaches it may sign in as anybody. It therefore listens on 127.0.0.1 and
+offers no way to listen elsewhere, refuses requests that were addressed to any other host, and no module and no
+setting of the library starts it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from clerk_views.conf import PublishableKey
+from clerk_views.testing import pages
+from clerk_views.testing.calls import Calls
+from clerk_views.testing.directory import Directory, LocalUser, id_of, now_ms, user_body
+from clerk_views.testing.faults import Faults, error_body
+from clerk_views.testing.listener import HOST, Exchange, Listener
+from clerk_views.testing.minting import (
+    SigningKey,
+    base64url,
+    key_pool,
+    mint,
+    new_id,
+    new_signing_key,
+    overridden,
+    session_claims,
+    session_header,
+)
+
+#: Origins of Django's test client and of its development server.
+DEFAULT_PARTIES = (
+    "http://testserver",
+    "http://localhost",
+    "http://127.0.0.1",
+    "http://localhost:8000",
+    "http://127.0.0.1:8000",
+)
+
+_YEAR = 365 * 24 * 3600  # seconds; what clerk-js gives its cookies
+
+
+class LocalClerk:
+    """
+    A local stand-in for one Clerk instance.
+
+    Use it as a context manager, or with ``start()`` and ``stop()``. After ``stop()`` it can be started again and
+    keeps its port.
+
+    Args:
+        port: 0 for any free port.
+        session_lifetime: Seconds that a session from the sign-in page lives. Clerk's tokens live 60 and are renewed
+            by its JavaScript; the stand-in renews nothing, so a demonstration wants longer.
+        parties: Origins for ``CLERK_AUTH_PARTIES``; the first one is the default ``azp`` of tokens. None for those
+            of Django's test client and development server.
+        secret_key: None for a fresh one.
+
+    Attributes:
+        secret_key: What requests must present; may be changed at any time.
+        instance_id: The instance's id, ``ins_…``; the key id of the first signing key.
+        signing_key: The SigningKey that signs tokens now.
+        faults: What shall go wrong; see Faults.
+        calls: What was asked; see Calls.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        session_lifetime: float = 60,
+        parties: Sequence[str] | None = None,
+        secret_key: str | None = None,
+    ) -> None:
+        self.session_lifetime = session_lifetime
+        self.parties = tuple(DEFAULT_PARTIES if parties is None else parties)
+        self.faults = Faults()
+        self.calls = Calls()
+        self._port = port
+        self._server: Listener | None = None
+        self._lock = threading.RLock()
+        self._directory = Directory()
+        self._published: list[SigningKey] = []
+        self._borrowed: list[SigningKey] = []
+        self._responses: dict[str, tuple[int, bytes, str, tuple[tuple[str, str], ...]]] = {}
+        self._sessions: dict[str, str] = {}
+        self._key_set: list[Any] | None = None
+        self._renew(secret_key)
+
+    def __repr__(self) -> str:
+        return f"<LocalClerk on port {self._port}{'' if self._server else ', stopped'}>"
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> Self:
+        """Listen. Raises OSError if the port is taken."""
+        if self._server is None:
+            self._server = Listener(self._port, self._handle, self.calls)
+            self._port = self._server.server_port
+            self._server.begin()
+        return self
+
+    def stop(self) -> None:
+        """Close the port and every connection, without waiting for answers that are under way."""
+        if self._server is not None:
+            self._server.end()
+            self._server = None
+
+    def reset(self) -> None:
+        """
+        Become another, empty instance on the same port: fresh secret key, instance id and signing key; no users, no
+        faults, no calls. Connections are closed.
+        """
+        if self._server is not None:
+            self._server.hang_up()
+        self.faults.clear()
+        self._directory.clear()
+        with self._lock:
+            self._responses.clear()
+            self._sessions.clear()
+            self._key_set = None
+            for key in self._borrowed:
+                key_pool.give_back(key.private_key)
+            self._published, self._borrowed = [], []
+            self._renew(None)
+        self.calls.reset()
+
+    # Addresses and settings
+
+    @property
+    def url(self) -> str:
+        """``http://127.0.0.1:PORT``. Raises RuntimeError before the port is known."""
+        if not self._port:
+            raise RuntimeError("LocalClerk has no port yet: call start(), or use it in a with statement.")
+        return f"http://{HOST}:{self._port}"
+
+    @property
+    def publishable_key(self) -> str:
+        """The publishable key: ``pk_test_…``, naming 127.0.0.1 and the port as the Frontend API."""
+        return "pk_test_" + base64url(self.url.removeprefix("http://").encode() + b"$")
+
+    @property
+    def issuer(self) -> str:
+        """What stands in ``iss``: ``https://127.0.0.1:PORT``, as follows from the publishable key."""
+        return "https://" + self.url.removeprefix("http://")
+
+    @property
+    def cookie_suffix(self) -> str:
+        """The end of this instance's suffixed cookie names."""
+        return PublishableKey(self.publishable_key, self.url.removeprefix("http://"), False).cookie_suffix
+
+    def settings(self, **overrides: Any) -> dict[str, Any]:
+        """
+        Return the Django settings that point at this server.
+
+        Settings that would make a project refuse these tokens (a PEM key, an issuer, an audience, …) are put back to
+        their defaults. ``overrides`` come last.
+        """
+        return {
+            "CLERK_SECRET_KEY": self.secret_key,
+            "CLERK_PUBLISHABLE_KEY": self.publishable_key,
+            "CLERK_API_URL": self.url,
+            "CLERK_SIGN_IN_URL": f"{self.url}/sign-in",
+            "CLERK_AUTH_PARTIES": list(self.parties),
+            "CLERK_JWT_KEY": "",  # not None, which would let the environment speak
+            "CLERK_ISSUER": None,
+            "CLERK_AUDIENCE": None,
+            "CLERK_PROXY_URL": None,
+            "CLERK_DOMAIN": None,
+            "CLERK_IS_SATELLITE": False,
+            **overrides,
+        }
+
+    # Users
+
+    def add_user(
+        self,
+        *,
+        email: str | None = None,
+        username: str | None = None,
+        first_name: str | None = None,
+        last_name: str | None = None,
+        verified: bool | str | None = True,
+        email_addresses: Iterable[str | Mapping[str, Any]] = (),
+        id: str | None = None,
+        **fields: Any,
+    ) -> LocalUser:
+        """
+        Add a user.
+
+        Args:
+            email: The primary address; None for none.
+            verified: Whether the primary address is; or the status of its verification ("expired", "failed", …), or
+                None for an address without any.
+            email_addresses: Further addresses: text for a verified one, or an entry of the body as it should stand.
+            id: None for a fresh one.
+            fields: Any other member of Clerk's User, such as ``banned=True``, ``locked=True``, ``image_url=…`` or
+                ``updated_at=…`` (milliseconds), sent as it is.
+
+        Raises:
+            ValueError: If the id is taken.
+        """
+        body = user_body(
+            id=id,
+            email=email,
+            verified=verified,
+            email_addresses=email_addresses,
+            username=username,
+            first_name=first_name,
+            last_name=last_name,
+            **fields,
+        )
+        return self._directory.add(body)
+
+    def update_user(self, user: LocalUser | str, **fields: Any) -> LocalUser:
+        """
+        Change members of a user's body; ``email=`` and ``verified=`` give a new primary address.
+
+        ``updated_at`` rises, unless it is among the fields. Raises LookupError if there is no such user.
+        """
+        return self._directory.update(user, fields)
+
+    def delete_user(self, user: LocalUser | str) -> None:
+        """Delete a user: the API answers 404 from now on. Raises LookupError if there is no such user."""
+        self._directory.remove(user)
+
+    # Tokens and keys
+
+    def token(
+        self,
+        user: LocalUser | str,
+        /,
+        *,
+        version: int = 2,
+        header: Mapping[str, Any] | None = None,
+        expires_in: float = 60,
+        issued_at: float | None = None,
+        key: SigningKey | None = None,
+        **claims: Any,
+    ) -> str:
+        """
+        Mint a session token for a user, known to the server or not.
+
+        Args:
+            version: Clerk's token version, 2 or 1.
+            header: Members to add to the header or to change; None as a value removes one.
+            expires_in: Seconds until it expires; below zero for an expired token.
+            issued_at: Unix seconds; None for now.
+            key: The key to sign with and to name; None for the current one.
+            claims: Claims to add or to change; None as a value removes one. Left out, ``azp`` is the first of
+                ``parties``, and tokens of one user share their ``sid``.
+        """
+        key = key or self.signing_key
+        user_id = id_of(user)
+        base = session_claims(
+            user_id=user_id,
+            session_id=self._session_of(user_id),
+            issuer=self.issuer,
+            azp=self.parties[0] if self.parties else DEFAULT_PARTIES[0],
+            version=version,
+            expires_in=expires_in,
+            issued_at=issued_at,
+        )
+        return mint(overridden(session_header(key.kid), header or {}), overridden(base, claims), key)
+
+    def session_cookies(self, token: str) -> dict[str, str]:
+        """
+        Return the cookies that clerk-js keeps for a session, by name.
+
+        ``__session`` is the token and ``__client_uat`` the time of the sign-in in Unix seconds, each also with this
+        instance's suffix.
+        """
+        cookies = {"__session": token, "__client_uat": str(int(time.time()))}
+        return cookies | {f"{name}_{self.cookie_suffix}": value for name, value in cookies.items()}
+
+    def rotate_keys(self, *, same_kid: bool = False, keep_old: bool = False) -> SigningKey:
+        """
+        Sign with a new key from now on, and publish it.
+
+        Args:
+            same_kid: Keep the key id, as Clerk does when it rotates an instance's key.
+            keep_old: Go on publishing the keys so far.
+        """
+        with self._lock:
+            key = new_signing_key(self.signing_key.kid if same_kid else None)
+            self._borrowed.append(key)
+            self._published = [*(self._published if keep_old else ()), key]
+            self.signing_key = key
+        return key
+
+    def key_set_override(self, keys: list[Any] | None) -> None:
+        """Serve these entries as the key set, whatever they are; None goes back to the genuine keys."""
+        with self._lock:
+            self._key_set = keys
+
+    def respond(
+        self,
+        path: str,
+        body: bytes,
+        status: int = 200,
+        content_type: str = "application/json",
+        headers: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        """Answer requests for exactly this path (below /v1, without query) with these bytes, until ``reset()``."""
+        with self._lock:
+            self._responses[path] = (status, body, content_type, tuple(headers))
+
+    # Answers
+
+    def _renew(self, secret_key: str | None) -> None:
+        self.secret_key = secret_key or "sk_test_" + secrets.token_hex(20)
+        self.signing_key = new_signing_key()
+        self.instance_id = self.signing_key.kid
+        self._published, self._borrowed = [self.signing_key], [self.signing_key]
+
+    def _session_of(self, user_id: str) -> str:
+        with self._lock:
+            return self._sessions.setdefault(user_id, new_id("sess"))
+
+    def _handle(self, exchange: Exchange) -> None:
+        parts = urlsplit(exchange.path)
+        if exchange.host not in pages.HOSTS:
+            exchange.answer(421, b"LocalClerk serves this machine only.\n", "text/plain")
+        elif self.faults.strike(parts.path, exchange):
+            pass
+        elif parts.path.startswith("/v1/"):
+            exchange.answer(*self._api(exchange, parts.path, parse_qs(parts.query)))
+        else:
+            self._page(exchange, parts.path, {name: values[0] for name, values in parse_qs(parts.query).items()})
+
+    def _api(
+        self, exchange: Exchange, path: str, query: Mapping[str, list[str]]
+    ) -> tuple[int, bytes, str, Iterable[tuple[str, str]]]:
+        with self._lock:
+            prepared = self._responses.get(path)
+            keys = [key.jwk for key in self._published] if self._key_set is None else self._key_set
+        if exchange.headers["Authorization"] != f"Bearer {self.secret_key}":
+            sentence = "The provided Clerk Secret Key is invalid. Make sure that your Clerk Secret Key is correct."
+            return 401, error_body(401, "clerk_key_invalid", sentence), "application/json", ()
+        if prepared:
+            return prepared
+        found: Any = None
+        if exchange.command != "GET":
+            return 405, error_body(405, "method_not_allowed"), "application/json", ()
+        if path == "/v1/jwks":
+            found = {"keys": keys}
+        elif path == "/v1/users":
+            limit, offset = _number(query, "limit", 10), _number(query, "offset", 0)
+            if not (1 <= limit <= 500 and offset >= 0):
+                return 422, error_body(422), "application/json", ()
+            found = self._directory.select(query)[offset : offset + limit]
+        elif path == "/v1/users/count":
+            found = {"object": "total_count", "total_count": len(self._directory.select(query))}
+        elif path.startswith("/v1/users/"):
+            user = self._directory.find(unquote(path.removeprefix("/v1/users/")))
+            found = user and user.data
+        if found is None:
+            return 404, error_body(404, "resource_not_found", "not found"), "application/json", ()
+        return 200, json.dumps(found).encode(), "application/json", ()
+
+    def _page(self, exchange: Exchange, path: str, query: Mapping[str, str]) -> None:
+        form = {**query, **exchange.form()}
+        target = pages.local_url(form.get("redirect_url", ""))
+        target_host = urlsplit(target).hostname if target else None
+        if path not in ("/sign-in", "/sign-out"):
+            exchange.answer(404, b"Not found.\n", "text/plain")
+        elif target and target_host != exchange.host:
+            # Cookies belong to a host name. The page moves to the application's, so that they will be sent to it;
+            # 307 keeps the method and the form.
+            there = f"http://{target_host}:{self._port}{path}?redirect_url={quote(target, safe='')}"
+            exchange.answer(307, b"", "text/html", [("Location", there)])
+        elif path == "/sign-out":
+            self._sign_out(exchange, target)
+        elif exchange.command == "POST":
+            self._sign_in(exchange, form.get("user_id", ""), target)
+        else:
+            exchange.show(200, pages.sign_in_page(self._directory.users(), target))
+
+    def _sign_in(self, exchange: Exchange, user_id: str, target: str | None) -> None:
+        user = self._directory.find(user_id)
+        if user is None or not pages.can_sign_in(user):
+            problem = "This user cannot sign in." if user else "There is no such user."
+            exchange.show(403 if user else 404, pages.sign_in_page(self._directory.users(), target, problem))
+            return
+        with self._lock:
+            self._sessions[user.id] = new_id("sess")
+        self._directory.update(user, {"last_sign_in_at": now_ms(), "updated_at": user.data["updated_at"]})
+        origin = "://".join(urlsplit(target)[:2]) if target else self.url  # as clerk-js: that of the page that asks
+        token = self.token(user, expires_in=self.session_lifetime, azp=origin)
+        cookies = [_cookie(name, value, _YEAR) for name, value in self.session_cookies(token).items()]
+        if target:
+            exchange.answer(303, b"", "text/html", [("Location", target), *cookies])
+        else:
+            exchange.show(200, pages.signed_in_page(user), cookies)
+
+    def _sign_out(self, exchange: Exchange, target: str | None) -> None:
+        if exchange.command != "POST":
+            exchange.answer(405, b"Signing out takes a POST request.\n", "text/plain", [("Allow", "POST")])
+            return
+        gone = [_cookie(name, "", 0) for name in self.session_cookies("") if name.startswith("__session")]
+        # As clerk-js does: a zero says "signed out", which is more than the absence of the cookie would.
+        zero = [_cookie(name, "0", _YEAR) for name in self.session_cookies("") if name.startswith("__client_uat")]
+        cookies = [*gone, *zero]
+        if target:
+            exchange.answer(303, b"", "text/html", [("Location", target), *cookies])
+        else:
+            exchange.show(200, pages.signed_out_page(), cookies)
+
+
+def _cookie(name: str, value: str, lifetime: int) -> tuple[str, str]:
+    return "Set-Cookie", f"{name}={value}; Path=/; Max-Age={lifetime}; SameSite=Lax"
+
+
+def _number(query: Mapping[str, list[str]], name: str, default: int) -> int:
+    text = query.get(name, [str(default)])[0]
+    return int(text) if text.isascii() and text.isdigit() else -1

@@ -1,0 +1,108 @@
+"""What every test may use besides the public kit's fixtures (``local_clerk``, ``clerk``)."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.core.cache import caches
+from django.http import HttpResponse
+from django.test import AsyncClient, Client
+from hypothesis import settings as hypothesis_settings
+
+from tests.settings import SCRATCH, SERVICES
+
+# A developer's own Clerk settings must not reach the tests, nor the programs they start.
+for name in [name for name in os.environ if name.startswith("CLERK_") and not name.startswith("CLERK_VIEWS_")]:
+    del os.environ[name]
+
+# tmp_path stays inside the clone, too.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(SCRATCH))
+
+# A busy machine is no failure, and the same commit gives the same answer.
+hypothesis_settings.register_profile("ours", deadline=None, derandomize="CI" in os.environ)
+hypothesis_settings.load_profile("ours")
+
+
+class World:
+    """Django's test client, sync or async; both are called alike and see the test's transaction."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.client: Any = AsyncClient() if name == "async" else Client()
+
+    @property
+    def is_async(self) -> bool:
+        return self.name == "async"
+
+    def __getattr__(self, method: str) -> Callable[..., HttpResponse]:
+        """Return the client's ``get``, ``post``, ``put``, … as a plain function."""
+        call: Callable[..., HttpResponse] = getattr(self.client, method)
+        return async_to_sync(call) if self.is_async else call  # type: ignore[arg-type]  # the async client's is a coroutine function
+
+
+@pytest.fixture(params=["sync", "async"])
+def each_world(request: pytest.FixtureRequest) -> World:
+    """Run the test twice: ``each_world.get("/path")`` through Django's client, then through its async client."""
+    return World(request.param)
+
+
+def _missing(service: str, error: Exception) -> NoReturn:
+    message = f"{service} at {urlsplit(SERVICES[service]).netloc} does not answer: {error}"
+    if os.environ.get("CLERK_VIEWS_REQUIRE_SERVICES") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def _service(service: str) -> str:
+    url = urlsplit(SERVICES[service])
+    try:
+        socket.create_connection((url.hostname, url.port), timeout=2).close()
+    except OSError as error:
+        _missing(service, error)
+    return SERVICES[service]
+
+
+@pytest.fixture
+def postgresql() -> str:
+    """URL of a PostgreSQL server; skips without one. Django's settings for it: ``tests.settings.database(...)``."""
+    return _service("postgresql")
+
+
+@pytest.fixture
+def mariadb() -> str:
+    """URL of a MariaDB server; skips without one."""
+    return _service("mariadb")
+
+
+@pytest.fixture
+def redis() -> str:
+    """URL of a Redis database that tests may empty; skips without one."""
+    return _service("redis")
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache() -> Iterator[None]:
+    yield
+    caches["default"].clear()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_left_behind() -> Iterator[None]:
+    """Fail the run if a test left a thread or a child process running; executors' idle workers do no harm."""
+    before = set(threading.enumerate())
+    yield
+    left = [
+        thread
+        for thread in threading.enumerate()
+        if thread not in before and not thread.name.startswith(("ThreadPoolExecutor", "asyncio_"))
+    ]
+    assert not left
+    assert not multiprocessing.active_children()
