@@ -17,9 +17,9 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.functional import SimpleLazyObject
 
-from clerk_views import accounts, answers, csrf, signals
+from clerk_views import answers, csrf, signals
 from clerk_views.auth import ClerkAuth
-from clerk_views.authentication import Memo, RequestState, authenticate, memo_of, report_failure
+from clerk_views.authentication import Memo, RequestState, Verdict, authenticate, memo_of, report_failure
 from clerk_views.exceptions import AccountRefused, ClerkError, ClerkUnavailable, NotInMemory
 
 View = Callable[..., Any]
@@ -64,7 +64,10 @@ def load_user(request: Any, *, offline: bool = False) -> Any:
         if offline:
             raise NotInMemory
         try:
-            memo.user = _resolve(memo, authenticate(request))
+            verdict = authenticate(request).verdict
+            if verdict is None:
+                raise AccountRefused("session-token-missing", "nobody is signed in")
+            memo.user = _resolve(memo, verdict)
         except (AccountRefused, ClerkUnavailable) as error:
             memo.user_error = error
             raise
@@ -76,9 +79,10 @@ async def aload_user(request: Any) -> Any:
     return await sync_to_async(load_user)(request)
 
 
-def _resolve(memo: Memo, state: RequestState) -> Any:
-    verdict = state.verdict
-    assert verdict is not None  # callers ask for the user of somebody who is signed in
+def _resolve(memo: Memo, verdict: Verdict) -> Any:
+    # It loads models, which are not there yet when an app's modules import our decorators.
+    from clerk_views import accounts
+
     sender = type(memo.request)
     try:
         resolved = accounts.resolve(
@@ -141,7 +145,7 @@ def attach_user(request: Any, user: Any) -> None:
 
 def user_of(request: HttpRequest) -> Any:
     """Return the user a request is made by: Clerk's, else the session's, else nobody."""
-    # Importing it loads models, which are not there yet when an app's modules import decorators.
+    # It loads models, too.
     from django.contrib.auth.models import AnonymousUser
 
     memo = memo_of(request)

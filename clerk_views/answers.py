@@ -32,8 +32,8 @@ UNAVAILABLE = "This cannot be decided right now. Try again shortly."
 #: Clerk's own name for the parameter that says where to go after signing in.
 CLERK_REDIRECT_FIELD_NAME = "redirect_url"
 
-# A refused credential sends the visitor to sign in, who may come straight back with the like. Counted in a cookie of the
-# name and kind Clerk's SDKs use; longer-lived, because a sign-in page takes longer than a handshake (RED-03).
+# A refused credential sends the visitor to sign in, who may come straight back with the like. Counted in a cookie of
+# the name and kind Clerk's SDKs use; longer-lived, because a sign-in page takes longer than a handshake (RED-03).
 LOOP_COOKIE = "__clerk_redirect_count"
 LOOP_LIMIT = 3
 LOOP_SECONDS = 10
@@ -62,7 +62,7 @@ def is_page_navigation(request: HttpRequest) -> bool:
 
 
 def challenge(state: RequestState) -> str:
-    """Return the value of ``WWW-Authenticate`` (RFC 6750, section 3): with an error only if a credential was refused."""
+    """Return the value of ``WWW-Authenticate`` (RFC 6750, section 3), with an error only if a token was refused."""
     return 'Bearer error="invalid_token"' if state.carrier and not state.is_signed_in else "Bearer"
 
 

@@ -2,6 +2,8 @@
 
 from django.apps import AppConfig
 
+from clerk_views import checks
+
 
 class ClerkViewsConfig(AppConfig):
     """Bring the table of links and the system checks into a project."""
@@ -9,3 +11,7 @@ class ClerkViewsConfig(AppConfig):
     name = "clerk_views"
     verbose_name = "Clerk"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the checks."""
+        checks.register()

@@ -29,7 +29,7 @@ from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from clerk_views import keys
-from clerk_views.conf import RESERVED_SETTINGS, SETTINGS, Config, SettingError, read_raw
+from clerk_views.conf import RESERVED_SETTINGS, SETTINGS, Config, SettingError, quoted, read_raw
 
 Problem = checks.CheckMessage
 
@@ -91,14 +91,14 @@ def check_values(**kwargs: object) -> list[Problem]:
         problems.append(
             _error(
                 "E010",
-                f"CLERK_CACHE_ALIAS names the cache {alias!r}, which CACHES does not have.",
+                f"CLERK_CACHE_ALIAS names the cache {quoted(alias)}, which CACHES does not have.",
                 f"CACHES has: {', '.join(settings.CACHES)}. Name one of these, or remove the setting.",
             )
         )
     problems += [
         _error(
             "E012",
-            f"CLERK_ISSUER has {issuer!r}, which is not the start of an https:// address, as an issuer is.",
+            f"CLERK_ISSUER has {quoted(issuer)}, which is not the start of an https:// address, as an issuer is.",
             "Write for example https://clerk.example.com, without a closing slash; or remove the setting to derive it "
             "from the publishable key.",
         )
@@ -114,6 +114,7 @@ def _check_user_fields(mapping: Mapping[str, str | None]) -> Iterator[Problem]:
     for source, target in mapping.items():
         if source not in own or target is None:
             continue  # a field of the built-in mapping that the model lacks is left out
+        maps = f"CLERK_USER_FIELDS maps {quoted(source)} to {quoted(target)}"
         if "." in target:
             try:
                 found = import_string(target)
@@ -122,7 +123,7 @@ def _check_user_fields(mapping: Mapping[str, str | None]) -> Iterator[Problem]:
             if not callable(found):
                 yield _error(
                     "E014",
-                    f"CLERK_USER_FIELDS maps {source!r} to {target!r}, which is not a function that can be imported.",
+                    f"{maps}, which is not a function that can be imported.",
                     "Write the full dotted path of a function, for example 'myapp.sync.plan_from_metadata'.",
                 )
             continue
@@ -133,7 +134,7 @@ def _check_user_fields(mapping: Mapping[str, str | None]) -> Iterator[Problem]:
         if field is None or field.is_relation or getattr(field, "primary_key", False) or not field.concrete:
             yield _error(
                 "E014",
-                f"CLERK_USER_FIELDS maps {source!r} to {target!r}, which is no plain column of {model._meta.label}.",
+                f"{maps}, which is no plain column of {model._meta.label}.",
                 "Name one of the model's own columns, or the dotted path of a function.",
             )
 

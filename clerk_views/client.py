@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 
-from clerk_views import accounts
 from clerk_views.api import Budget, get_api
 from clerk_views.authentication import RequestState, aauthenticate, authenticate
 from clerk_views.conf import config
@@ -81,6 +80,9 @@ class ClerkClient:
         Raises:
             AccountRefused: The user may not be linked.
         """
+        # It loads models, which are not there yet when an app's modules import clerk_client.
+        from clerk_views import accounts
+
         return accounts.sync_django_user(clerk_user)
 
     async def async_django_user(self, clerk_user: Any) -> Any:

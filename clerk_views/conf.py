@@ -296,10 +296,6 @@ def _page_url(value: Any) -> str | None:
     return text
 
 
-def _unchecked(value: Any) -> Any:
-    return value
-
-
 SETTINGS: tuple[Setting, ...] = (
     Setting(
         "CLERK_SECRET_KEY",

@@ -85,12 +85,12 @@ def clerk_optional(view: Any = None, /) -> Any:
 def _check_view(view: Any, name: str, mixin: str) -> None:
     if inspect.isclass(view):
         raise TypeError(
-            f"@{name} is for functions, and {view.__name__} is a class. For Django's class-based views put {mixin} first "
-            f'among its bases, or @method_decorator({name}, name="dispatch") on it; for REST framework set '
+            f"@{name} is for functions, and {view.__name__} is a class. For Django's class-based views put {mixin} "
+            f'first among its bases, or @method_decorator({name}, name="dispatch") on it; for REST framework set '
             "authentication_classes = [ClerkAuthentication] and permission_classes = [IsClerkAuthenticated]."
         )
     if not callable(view):
         raise TypeError(
-            f"@{name} was given {type(view).__name__}, which is no view. Its options are keywords: @{name}(login_url=...); "
-            "of several decorators it stands below @staticmethod and @classmethod."
+            f"@{name} was given {type(view).__name__}, which is no view. Its options are keywords, as in "
+            f"@{name}(login_url=...); of several decorators it stands below @staticmethod and @classmethod."
         )

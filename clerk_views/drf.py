@@ -1,8 +1,8 @@
 """
 REST framework: ``ClerkAuthentication`` and ``IsClerkAuthenticated``.
 
-The only module that imports ``rest_framework``. It decides nothing of its own: it asks where the decorators ask, and says
-it in REST framework's exceptions.
+The only module that imports ``rest_framework``. It decides nothing of its own: it asks where the decorators ask, and
+says it in REST framework's exceptions.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class ClerkAuthentication(BaseAuthentication):
     """
     Authenticate by Clerk. ``request.user`` is the Django user, ``request.auth`` and ``request.clerk`` the ClerkAuth.
 
-    Another scheme's credential, a bearer token that is plainly another scheme's, and a stale cookie are left to the next
-    class. A bad Clerk bearer is 401. A cookie on an unsafe method needs Django's CSRF token (CSR-01).
+    Another scheme's credential, a bearer token that is plainly another scheme's, and a stale cookie are left to the
+    next class. A bad Clerk bearer is 401. A cookie on an unsafe method needs Django's CSRF token (CSR-01).
     """
 
     def authenticate(self, request: Request) -> tuple[Any, ClerkAuth] | None:

@@ -1,8 +1,8 @@
 """
 ``ClerkMiddleware``: ``request.clerk`` and ``request.user`` for the whole site, both lazy.
 
-It refuses nobody; protect views by the decorators, the mixins or Django's own ``login_required``. A view that never asks
-costs nothing: no signature is checked and no row is read.
+It refuses nobody; protect views by the decorators, the mixins or Django's own ``login_required``. A view that never
+asks costs nothing: no signature is checked and no row is read.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def _may_skip_csrf(request: HttpRequest) -> bool:
     """
     Whether a bearer token of ours comes with an unsafe method.
 
-    Such a token, once verified, is spared the CSRF check, which Django's middleware runs before any view is asked. If it
-    cannot be verified now, the answer is 503, not the 403 that the check would give.
+    Such a token, once verified, is spared the CSRF check, which Django's middleware runs before any view is asked. If
+    it cannot be verified now, the answer is 503, not the 403 that the check would give.
     """
     return (
         request.method not in csrf.SAFE_METHODS

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -37,7 +37,8 @@ class Profile:
 
     Attributes:
         id: Clerk's id.
-        updated_at: Clerk's time of the last change, in milliseconds; decides which of two profiles is older.
+        updated_at: Clerk's time of the last change, in milliseconds; decides which of two profiles is older. None:
+            as things are at this moment, with no word on when they became so.
         email: The primary address, if it is verified; None if there is none; MISSING if it is not verified or not
             told, so that what is known may stay.
         banned: MISSING if not told.
@@ -46,7 +47,7 @@ class Profile:
     """
 
     id: str
-    updated_at: int
+    updated_at: int | None
     email: str | None | _Missing
     banned: bool | _Missing
     deleted: bool
@@ -85,6 +86,16 @@ def read_profile(clerk_user: Any) -> Profile:
     )
 
 
+def absent(clerk_id: str) -> Profile:
+    """
+    Describe a user of whom Clerk said just now that there is none (404).
+
+    Unlike a deletion that Clerk reports, it does not outlive better news: the key of another Clerk instance in the
+    settings makes everybody unknown, and must not cost everybody the account.
+    """
+    return replace(read_profile({"id": clerk_id, "object": "user", "deleted": True}), updated_at=None)
+
+
 def read_claims(clerk_id: str, claims: Mapping[str, Any], names: Mapping[str, str]) -> Profile:
     """
     Read a user from the claims of a verified token.
@@ -110,8 +121,10 @@ def read_claims(clerk_id: str, claims: Mapping[str, Any], names: Mapping[str, st
 
 def cleaned(value: Any) -> Any:
     """Return a value without the characters that databases refuse, however deep they are in it."""
+    if isinstance(value, Enum):
+        value = value.value
     if isinstance(value, str):
-        return _UNFIT.sub("", str(value))
+        return _UNFIT.sub("", value)
     if isinstance(value, Mapping):
         return {cleaned(key): cleaned(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -122,13 +135,17 @@ def cleaned(value: Any) -> Any:
 def _member(holder: Any, name: str) -> Any:
     if isinstance(holder, Mapping):
         return holder.get(name, MISSING)
+    # Clerk's models give None for what the answer left out; this is what it did not leave out.
+    told = getattr(holder, "model_fields_set", None)
+    if isinstance(told, set) and name not in told:
+        return MISSING
     return getattr(holder, name, MISSING)
 
 
 def _id(value: Any) -> str:
     if not isinstance(value, str) or not _CLERK_ID.fullmatch(value):
         raise ValueError("This is no Clerk user: it has no id such as 'user_2abc'.")
-    return str(value)
+    return value
 
 
 def _milliseconds(value: Any) -> int:
@@ -152,7 +169,7 @@ def _primary_email(clerk_user: Any) -> str | None | _Missing:
     if primary_id is None:
         return None
     entries = _member(clerk_user, "email_addresses")
-    if not isinstance(entries, (list, tuple)):
+    if not isinstance(primary_id, str) or not isinstance(entries, (list, tuple)):
         return MISSING
     primary = [entry for entry in entries if _member(entry, "id") == primary_id]
     if len(primary) != 1 or _member(_member(primary[0], "verification"), "status") != "verified":
@@ -164,4 +181,4 @@ def _email(value: Any) -> str | _Missing:
     """Take an address as it is or not at all: mending it could turn it into somebody else's."""
     if not isinstance(value, str) or len(value) > 254 or _UNFIT.search(value) or not _EMAIL.fullmatch(value):
         return MISSING
-    return str(value)
+    return value

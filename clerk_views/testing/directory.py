@@ -230,9 +230,10 @@ class Directory:
             bodies = [user.data for user in self._users.values() if _fits(user, query)]
         order = query.get("order_by", ["-created_at"])[0]
         name = order.lstrip("+-")
-        # Stable sorting and the order of adding settle what was created within the same millisecond. Numbers come as
-        # text of equal length, so that members of odd types sort somewhere instead of failing.
-        bodies.sort(key=lambda body: str(body.get(name) or "").rjust(20, "0" if name.endswith("_at") else " "))
+        # Stable sorting and the order of adding settle what was created within the same millisecond. Numbers are
+        # compared as text of equal length, so that members of odd types sort somewhere instead of failing.
+        width = 20 if name.endswith("_at") else 0
+        bodies.sort(key=lambda body: str(body.get(name) or "").rjust(width, "0"))
         return bodies[::-1] if order.startswith("-") else bodies
 
 

@@ -32,7 +32,7 @@ class Wire(Protocol):
         """Send a whole, well-formed answer."""
 
     def send(self, data: bytes) -> None:
-        """Send bytes as they are. The connection is closed afterwards."""
+        """Send bytes, maybe none, as they are. The connection is closed when the request has been dealt with."""
 
     def pause(self, seconds: float) -> bool:
         """Wait. True means that the server is being stopped, and there is no time to lose."""
@@ -55,7 +55,12 @@ class Faults:
 
     def down(self, *, path: str = API, times: int | None = None) -> None:
         """Close the connection without an answer. (For a refused connection stop() the server.)"""
-        self._set(lambda wire: True, path, times)
+
+        def act(wire: Wire) -> bool:
+            wire.send(b"")
+            return True
+
+        self._set(act, path, times)
 
     def slow(self, seconds: float, *, path: str = API, times: int | None = None) -> None:
         """Answer as usual, after this many seconds."""

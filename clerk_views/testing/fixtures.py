@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pytest
 
@@ -67,7 +67,7 @@ class ClerkFixture:
         self.sign_out(client)
         token = self.server.token(user, **claims)
         if via == "bearer":
-            client.defaults[_authorization(client)] = f"Bearer {token}"
+            _defaults(client)[_authorization(client)] = f"Bearer {token}"
         else:
             client.cookies["__session"] = token
             # When the browser signed in; a token older than that would be taken for a left-over.
@@ -78,11 +78,16 @@ class ClerkFixture:
         """Let a test client send no Clerk credential any more."""
         for name in self.server.session_cookies(""):
             client.cookies.pop(name, None)
-        client.defaults.pop(_authorization(client), None)
+        _defaults(client).pop(_authorization(client), None)
+
+
+def _defaults(client: Client | AsyncClient) -> dict[str, Any]:
+    """Return what the client adds to each request; headers are among it."""
+    return cast("dict[str, Any]", client.defaults)
 
 
 def _authorization(client: Client | AsyncClient) -> str:
-    """Return the key for the Authorization header in ``client.defaults``: WSGI's name, or ASGI's."""
+    """Return the key of the Authorization header there: WSGI's name, or ASGI's."""
     from django.test import AsyncClient
 
     return "authorization" if isinstance(client, AsyncClient) else "HTTP_AUTHORIZATION"

@@ -17,10 +17,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
-from clerk_views.testing import pages
 from clerk_views.testing.calls import Calls
 
 HOST = "127.0.0.1"
+
+#: The names under which this machine may be asked for.
+HOSTS = (HOST, "localhost")
 
 
 class _Connection(NamedTuple):
@@ -120,9 +122,14 @@ class Exchange(BaseHTTPRequestHandler):
         """The host name that the client asked for, without the port."""
         return (self.headers["Host"] or "").partition(":")[0].lower()
 
-    def form(self) -> dict[str, str]:
-        """The form that came with the request; of repeated fields the first."""
-        return {name: values[0] for name, values in parse_qs(self._body.decode("latin-1")).items()}
+    @property
+    def port(self) -> int:
+        """Our own port."""
+        return self.server.server_port
+
+    def form(self) -> dict[str, list[str]]:
+        """Return the form that came with the request."""
+        return parse_qs(self._body.decode("latin-1"))
 
     def answer(
         self,
@@ -135,11 +142,6 @@ class Exchange(BaseHTTPRequestHandler):
         lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in headers]
         self.wfile.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
-
-    def show(self, status: int, page: str, headers: Iterable[tuple[str, str]] = ()) -> None:
-        """Send a page that is never kept and loads nothing."""
-        safety = [("Cache-Control", "no-store"), ("Content-Security-Policy", pages.CONTENT_SECURITY_POLICY)]
-        self.answer(status, page.encode(), "text/html; charset=utf-8", [*safety, *headers])
 
     def send(self, data: bytes) -> None:
         self.close_connection = True

@@ -9,9 +9,6 @@ from urllib.parse import quote
 
 from clerk_views.testing.directory import LocalUser
 
-#: The names of this machine under which the stand-in may be visited.
-HOSTS = ("127.0.0.1", "localhost")
-
 _LOCAL_URL = re.compile(r"http://(?:127\.0\.0\.1|localhost)(?::[0-9]{1,5})?(?:[/?#][!-~]*)?")
 
 _STYLE = """

@@ -16,14 +16,13 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from clerk_views.conf import PublishableKey
-from clerk_views.testing import pages
 from clerk_views.testing.calls import Calls
-from clerk_views.testing.directory import Directory, LocalUser, id_of, now_ms, user_body
+from clerk_views.testing.directory import Directory, LocalUser, id_of, user_body
 from clerk_views.testing.faults import Faults, error_body
-from clerk_views.testing.listener import HOST, Exchange, Listener
+from clerk_views.testing.listener import HOST, HOSTS, Exchange, Listener
 from clerk_views.testing.minting import (
     SigningKey,
     base64url,
@@ -35,6 +34,7 @@ from clerk_views.testing.minting import (
     session_claims,
     session_header,
 )
+from clerk_views.testing.sign_in import SignInPages
 
 #: Origins of Django's test client and of its development server.
 DEFAULT_PARTIES = (
@@ -44,8 +44,6 @@ DEFAULT_PARTIES = (
     "http://localhost:8000",
     "http://127.0.0.1:8000",
 )
-
-_YEAR = 365 * 24 * 3600  # seconds; what clerk-js gives its cookies
 
 
 class LocalClerk:
@@ -71,6 +69,10 @@ class LocalClerk:
         calls: What was asked; see Calls.
     """
 
+    secret_key: str
+    instance_id: str
+    signing_key: SigningKey
+
     def __init__(
         self,
         *,
@@ -87,6 +89,7 @@ class LocalClerk:
         self._server: Listener | None = None
         self._lock = threading.RLock()
         self._directory = Directory()
+        self._pages = SignInPages(self._directory, self._open_session, lambda: tuple(self.session_cookies("")))
         self._published: list[SigningKey] = []
         self._borrowed: list[SigningKey] = []
         self._responses: dict[str, tuple[int, bytes, str, tuple[tuple[str, str], ...]]] = {}
@@ -138,8 +141,6 @@ class LocalClerk:
             self._renew(None)
         self.calls.reset()
 
-    # Addresses and settings
-
     @property
     def url(self) -> str:
         """``http://127.0.0.1:PORT``. Raises RuntimeError before the port is known."""
@@ -183,8 +184,6 @@ class LocalClerk:
             "CLERK_IS_SATELLITE": False,
             **overrides,
         }
-
-    # Users
 
     def add_user(
         self,
@@ -236,8 +235,6 @@ class LocalClerk:
     def delete_user(self, user: LocalUser | str) -> None:
         """Delete a user: the API answers 404 from now on. Raises LookupError if there is no such user."""
         self._directory.remove(user)
-
-    # Tokens and keys
 
     def token(
         self,
@@ -318,8 +315,6 @@ class LocalClerk:
         with self._lock:
             self._responses[path] = (status, body, content_type, tuple(headers))
 
-    # Answers
-
     def _renew(self, secret_key: str | None) -> None:
         self.secret_key = secret_key or "sk_test_" + secrets.token_hex(20)
         self.signing_key = new_signing_key()
@@ -330,16 +325,21 @@ class LocalClerk:
         with self._lock:
             return self._sessions.setdefault(user_id, new_id("sess"))
 
+    def _open_session(self, user: LocalUser, origin: str) -> dict[str, str]:
+        with self._lock:
+            self._sessions[user.id] = new_id("sess")
+        return self.session_cookies(self.token(user, expires_in=self.session_lifetime, azp=origin))
+
     def _handle(self, exchange: Exchange) -> None:
         parts = urlsplit(exchange.path)
-        if exchange.host not in pages.HOSTS:
+        if exchange.host not in HOSTS:
             exchange.answer(421, b"LocalClerk serves this machine only.\n", "text/plain")
         elif self.faults.strike(parts.path, exchange):
             pass
         elif parts.path.startswith("/v1/"):
             exchange.answer(*self._api(exchange, parts.path, parse_qs(parts.query)))
         else:
-            self._page(exchange, parts.path, {name: values[0] for name, values in parse_qs(parts.query).items()})
+            self._pages.handle(exchange, parts.path, parse_qs(parts.query))
 
     def _api(
         self, exchange: Exchange, path: str, query: Mapping[str, list[str]]
@@ -370,58 +370,6 @@ class LocalClerk:
         if found is None:
             return 404, error_body(404, "resource_not_found", "not found"), "application/json", ()
         return 200, json.dumps(found).encode(), "application/json", ()
-
-    def _page(self, exchange: Exchange, path: str, query: Mapping[str, str]) -> None:
-        form = {**query, **exchange.form()}
-        target = pages.local_url(form.get("redirect_url", ""))
-        target_host = urlsplit(target).hostname if target else None
-        if path not in ("/sign-in", "/sign-out"):
-            exchange.answer(404, b"Not found.\n", "text/plain")
-        elif target and target_host != exchange.host:
-            # Cookies belong to a host name. The page moves to the application's, so that they will be sent to it;
-            # 307 keeps the method and the form.
-            there = f"http://{target_host}:{self._port}{path}?redirect_url={quote(target, safe='')}"
-            exchange.answer(307, b"", "text/html", [("Location", there)])
-        elif path == "/sign-out":
-            self._sign_out(exchange, target)
-        elif exchange.command == "POST":
-            self._sign_in(exchange, form.get("user_id", ""), target)
-        else:
-            exchange.show(200, pages.sign_in_page(self._directory.users(), target))
-
-    def _sign_in(self, exchange: Exchange, user_id: str, target: str | None) -> None:
-        user = self._directory.find(user_id)
-        if user is None or not pages.can_sign_in(user):
-            problem = "This user cannot sign in." if user else "There is no such user."
-            exchange.show(403 if user else 404, pages.sign_in_page(self._directory.users(), target, problem))
-            return
-        with self._lock:
-            self._sessions[user.id] = new_id("sess")
-        self._directory.update(user, {"last_sign_in_at": now_ms(), "updated_at": user.data["updated_at"]})
-        origin = "://".join(urlsplit(target)[:2]) if target else self.url  # as clerk-js: that of the page that asks
-        token = self.token(user, expires_in=self.session_lifetime, azp=origin)
-        cookies = [_cookie(name, value, _YEAR) for name, value in self.session_cookies(token).items()]
-        if target:
-            exchange.answer(303, b"", "text/html", [("Location", target), *cookies])
-        else:
-            exchange.show(200, pages.signed_in_page(user), cookies)
-
-    def _sign_out(self, exchange: Exchange, target: str | None) -> None:
-        if exchange.command != "POST":
-            exchange.answer(405, b"Signing out takes a POST request.\n", "text/plain", [("Allow", "POST")])
-            return
-        gone = [_cookie(name, "", 0) for name in self.session_cookies("") if name.startswith("__session")]
-        # As clerk-js does: a zero says "signed out", which is more than the absence of the cookie would.
-        zero = [_cookie(name, "0", _YEAR) for name in self.session_cookies("") if name.startswith("__client_uat")]
-        cookies = [*gone, *zero]
-        if target:
-            exchange.answer(303, b"", "text/html", [("Location", target), *cookies])
-        else:
-            exchange.show(200, pages.signed_out_page(), cookies)
-
-
-def _cookie(name: str, value: str, lifetime: int) -> tuple[str, str]:
-    return "Set-Cookie", f"{name}={value}; Path=/; Max-Age={lifetime}; SameSite=Lax"
 
 
 def _number(query: Mapping[str, list[str]], name: str, default: int) -> int:

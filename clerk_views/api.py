@@ -1,0 +1,417 @@
+"""
+What does Clerk's API say? The only module that asks it, through Clerk's own SDK.
+
+Every answer arrives within the caller's Budget or is a ClerkUnavailable. While the API fails it is left alone for some
+seconds and nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+from django.core.exceptions import ImproperlyConfigured
+
+from clerk_views.conf import Config
+from clerk_views.exceptions import ClerkUnavailable, UserNotFound
+
+if TYPE_CHECKING:  # the SDK is imported on the first call
+    from clerk_backend_api import Clerk
+    from clerk_backend_api.models import ClerkBaseError
+
+    from clerk_views.transport import Transport
+
+logger = logging.getLogger("clerk_views")
+
+CALL_LIMIT = 3.0  # seconds for one call, its retry included
+FAILURES_TO_OPEN = 3
+PAUSE = 5.0  # seconds
+LONGEST_PAUSE = 60.0  # seconds
+MAX_CALLS = 10  # at the same time in this process
+MAX_APIS = 8
+LOG_INTERVAL = 60.0  # seconds
+
+T = TypeVar("T")
+
+
+class Budget:
+    """
+    The seconds one request may spend waiting for Clerk. What it does besides costs nothing.
+
+    Belongs to one request, hence to one thread at a time.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+        self._since: float | None = None
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left; zero or less when there are none."""
+        return self._left if self._since is None else self._left - (time.monotonic() - self._since)
+
+    @contextmanager
+    def spending(self) -> Iterator[None]:
+        """Count the time that the block takes."""
+        self._since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._left, self._since = self.remaining, None
+
+
+class ClerkObject:
+    """
+    A JSON object read as the SDK's models are: by attribute, missing ones None. Read-only.
+
+    Stands in where the SDK's own models cannot parse what Clerk sent, as after a change of Clerk's API. Metadata
+    stay plain dictionaries, as they are in the SDK's models.
+    """
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        object.__setattr__(self, "_data", data)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        value = self._data.get(name)
+        return value if name.endswith("_metadata") else _readable(value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{name} cannot be set: this is what Clerk's API answered.")
+
+    def __reduce__(self) -> tuple[type[ClerkObject], tuple[dict[str, Any]]]:
+        return ClerkObject, (self._data,)  # receivers of our signals copy and pickle it
+
+    def __repr__(self) -> str:
+        return f"<ClerkObject {self.id!r}>"
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return ClerkObject(value)
+    if isinstance(value, list):
+        return [_readable(item) for item in value]
+    return value
+
+
+class _Breaker:
+    """
+    Leaves an API that keeps failing alone for a while; then one call at a time finds out whether it is back.
+
+    ``enter`` says whether a call is such a probe, and exactly one of ``succeeded`` and ``failed`` follows it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._open_until: float | None = None  # on the monotonic clock
+        self._probing = False
+
+    @property
+    def time_left(self) -> float:
+        until = self._open_until
+        return 0.0 if until is None else max(0.0, until - time.monotonic())
+
+    def check(self) -> None:
+        """Refuse at once while the API is left alone."""
+        if self._open_until is not None and (self._probing or self.time_left > 0):
+            raise ClerkUnavailable(
+                "upstream-unavailable", "Clerk's API keeps failing and is left alone", retry_after=self.time_left or 1
+            )
+
+    def enter(self) -> bool:
+        with self._lock:
+            self.check()
+            self._probing = self._open_until is not None
+            return self._probing
+
+    def succeeded(self, probe: bool) -> None:
+        with self._lock:
+            # A call from before the trouble proves nothing about now, nor does it end a pause Clerk asked for.
+            if probe or self._open_until is None:
+                self._failures, self._open_until, self._probing = 0, None, False
+
+    def failed(self, probe: bool, *, pause: float = PAUSE, at_once: bool = False) -> None:
+        with self._lock:
+            self._failures += FAILURES_TO_OPEN if at_once else 1
+            if probe:
+                self._probing = False
+            if self._failures >= FAILURES_TO_OPEN:
+                self._open_until = max(self._open_until or 0.0, time.monotonic() + pause)
+
+
+class ClerkApi:
+    """Clerk's API for one secret key, address and timeout. Safe to use from several threads."""
+
+    def __init__(self, secret_key: str, api_url: str, timeout: float) -> None:
+        self._secret_key = secret_key
+        self._api_url = api_url
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._sdk: Clerk | None = None
+        self._transport: Transport | None = None
+        self._breaker = _Breaker()
+        self._logged: dict[int, float] = {}
+
+    def __repr__(self) -> str:
+        return f"<ClerkApi at {self._api_url}>"
+
+    @property
+    def sdk(self) -> Clerk:
+        """Clerk's SDK: the key, the address and the limits of the settings. Each of its calls ends in time, too."""
+        with self._lock:
+            if self._sdk is None:
+                from clerk_views.transport import Transport, build_sdk
+
+                self._transport = Transport(self._timeout)
+                self._sdk = build_sdk(self._secret_key, self._api_url, self._transport)
+            return self._sdk
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds for which the API is left alone; 0 when it may be asked."""
+        return self._breaker.time_left
+
+    def close(self) -> None:
+        """Close the connections. Calls under way open new ones, so nobody loses an answer."""
+        with self._lock:
+            if self._transport is not None:
+                self._transport.close()
+
+    def get_key_set(self, budget: Budget) -> list[Any]:
+        """
+        Return the entries of the key set as they came, good or bad.
+
+        Raises:
+            ClerkUnavailable: There is no answer, or none with a list of keys.
+        """
+        jwks = self.sdk.jwks  # imported here, before time counts
+        from clerk_backend_api.models import ResponseValidationError
+
+        def fetch() -> list[Any]:
+            found: Any
+            try:
+                found = jwks.get_jwks().model_dump()
+            except ResponseValidationError as error:
+                found = _lenient(error)  # one odd entry must not cost us the others
+            entries = found.get("keys") if isinstance(found, dict) else None
+            if not isinstance(entries, list):
+                raise ValueError("no list of keys")
+            return entries
+
+        return self._call(fetch, budget)
+
+    def get_user(self, user_id: str, budget: Budget) -> Any:
+        """
+        Return a user as the SDK's ``User``, or as a ClerkObject when the SDK cannot parse the answer.
+
+        Raises:
+            UserNotFound: Clerk says that there is no such user.
+            ClerkUnavailable: There is no answer, or none about this user.
+        """
+        if not 0 < len(user_id) <= 256:
+            raise UserNotFound("no id has this length")
+        users = self.sdk.users  # imported here, before time counts
+        from clerk_backend_api.models import ClerkBaseError, ResponseValidationError
+
+        # The SDK puts the id into the path as it is, and httpx would follow dots out of it (TOK-10).
+        segment = quote(user_id, safe="", errors="replace").replace(".", "%2E")
+
+        def fetch() -> Any:
+            user: Any
+            try:
+                user = users.get(user_id=segment)
+            except ClerkBaseError as error:
+                if error.status_code == 404 and error.headers.get("content-type") != "text/html":
+                    # Clerk never answers in HTML; what stands in front of it may, when it cannot find Clerk.
+                    raise UserNotFound from None
+                if not isinstance(error, ResponseValidationError):
+                    raise
+                user = _readable(_lenient(error))
+            if getattr(user, "id", None) != user_id:
+                raise ValueError("not the user that was asked for")
+            return user
+
+        return self._call(fetch, budget)
+
+    def _call(self, fetch: Callable[[], T], budget: Budget) -> T:
+        with budget.spending():
+            self._breaker.check()
+            if budget.remaining <= 0 or not _slots.acquire(timeout=budget.remaining):
+                raise ClerkUnavailable(
+                    "upstream-timeout", "no time left to ask Clerk", retry_after=self.retry_after or 1
+                )
+            try:
+                return self._visit(fetch, min(CALL_LIMIT, budget.remaining))
+            finally:
+                _slots.release()
+
+    def _visit(self, fetch: Callable[[], T], seconds: float) -> T:
+        import httpx
+        from clerk_backend_api.models import ClerkBaseError, NoResponseError
+
+        probe = self._breaker.enter()
+        # Nothing but httpx's own errors is named as a cause: the SDK's carry the answer's body in their text.
+        try:
+            answer = _with_one_retry(fetch, seconds)
+        except UserNotFound:
+            self._breaker.succeeded(probe)
+            raise
+        except ClerkBaseError as error:
+            raise self._refused(error, probe) from None
+        except httpx.HTTPError as error:
+            raise self._unreachable(error, probe) from error
+        except (httpx.InvalidURL, NoResponseError, ValueError, RuntimeError) as error:
+            # RuntimeError: JSON nested too deeply, or no thread to be had.
+            raise self._unavailable(probe, f"an answer of no use ({type(error).__name__})") from None
+        except BaseException:
+            self._breaker.failed(probe)  # interrupted; whoever probes must say that it is over
+            raise
+        self._breaker.succeeded(probe)
+        return answer
+
+    def _refused(self, error: ClerkBaseError, probe: bool) -> ClerkUnavailable:
+        status = error.status_code
+        detail = f"status {status}"
+        pause = _pause(error.headers.get("retry-after"))
+        if status in (401, 403):
+            self._log_rarely(
+                logging.CRITICAL,
+                "Clerk's API refuses CLERK_SECRET_KEY (status %d). What is known here still serves, new users and "
+                "keys cannot be fetched. Compare the key with the API keys page of Clerk's dashboard.",
+                status,
+            )
+            return self._unavailable(probe, detail, reason="secret-key-invalid")
+        return self._unavailable(probe, detail, pause=pause, at_once=status == 429)
+
+    def _unreachable(self, error: Exception, probe: bool) -> ClerkUnavailable:
+        import httpx
+
+        from clerk_views.transport import TLSError
+
+        if isinstance(error, TLSError):
+            self._log_rarely(logging.ERROR, "Clerk's API at %s fails to prove its identity: %s", self._api_url, error)
+        reason = "upstream-timeout" if isinstance(error, httpx.TimeoutException) else "upstream-unavailable"
+        return self._unavailable(probe, f"{type(error).__name__}: {error}", reason=reason)
+
+    def _unavailable(
+        self,
+        probe: bool,
+        detail: str,
+        *,
+        reason: str = "upstream-unavailable",
+        pause: float = PAUSE,
+        at_once: bool = False,
+    ) -> ClerkUnavailable:
+        """Note a failed call, and return the error that says so."""
+        self._breaker.failed(probe, pause=pause, at_once=at_once)
+        logger.warning("A call to Clerk's API failed: %.200s", detail)
+        return ClerkUnavailable(reason, f"Clerk's API: {detail}", retry_after=self.retry_after or 1)
+
+    def _log_rarely(self, level: int, message: str, *args: object) -> None:
+        now = time.monotonic()
+        if now - self._logged.get(level, -LOG_INTERVAL) >= LOG_INTERVAL:
+            self._logged[level] = now
+            logger.log(level, message, *args)
+
+
+def _with_one_retry(fetch: Callable[[], T], seconds: float) -> T:
+    import httpx
+    from clerk_backend_api.models import ClerkBaseError
+
+    from clerk_views.transport import TLSError, within
+
+    with within(seconds):
+        try:
+            return fetch()
+        except ClerkBaseError as error:
+            if error.status_code != 408 and error.status_code < 500:
+                raise
+        except TLSError:
+            raise
+        except (httpx.NetworkError, httpx.RemoteProtocolError):
+            pass
+        return fetch()
+
+
+def _lenient(error: ClerkBaseError) -> Any:
+    """Return the JSON of an answer that the SDK's models do not fit."""
+    if error.status_code != 200:
+        raise error
+    return json.loads(error.body)
+
+
+def _pause(header: str | None) -> float:
+    """Return the seconds that a ``Retry-After`` asks for, within reason. Source: RFC 9110, section 10.2.3."""
+    if header is None:
+        return PAUSE
+    try:
+        if re.fullmatch(r"[0-9]+", header):
+            seconds = float(header)
+        else:
+            seconds = (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        return PAUSE
+    return max(1.0, min(LONGEST_PAUSE, seconds))
+
+
+_lock = threading.Lock()
+_slots = threading.BoundedSemaphore(MAX_CALLS)
+_apis: dict[tuple[str, str, float], ClerkApi] = {}
+
+
+def get_api(config: Config) -> ClerkApi:
+    """
+    Return the API of this configuration, the same object as long as key, address and timeout are the same.
+
+    Raises:
+        ImproperlyConfigured: There is no secret key.
+    """
+    if config.secret_key is None:
+        raise ImproperlyConfigured(
+            "CLERK_SECRET_KEY is not set, so Clerk's API cannot be asked. Copy the secret key from the API keys page "
+            "of Clerk's dashboard into the setting or environment variable CLERK_SECRET_KEY."
+        )
+    key = (config.secret_key, config.api_url, config.timeout)
+    superseded = []
+    with _lock:
+        api = _apis.pop(key, None)
+        if api is None:
+            api = ClerkApi(*key)
+        _apis[key] = api  # the latest used stands last
+        if len(_apis) > MAX_APIS:
+            superseded.append(_apis.pop(next(iter(_apis))))
+    for old in superseded:
+        old.close()
+    return api
+
+
+def _close_all() -> None:
+    for api in list(_apis.values()):
+        api.close()
+
+
+def _start_anew() -> None:
+    """In a forked child: connections are the parent's, and locks may be held by threads that are no more."""
+    global _lock, _slots
+    _lock = threading.Lock()
+    _slots = threading.BoundedSemaphore(MAX_CALLS)
+    _apis.clear()
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_start_anew)

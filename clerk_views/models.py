@@ -1,0 +1,61 @@
+"""Which Clerk user a Django user is, and when the two were last in step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class ClerkIdField(models.CharField):  # type: ignore[type-arg]  # generic in the stubs alone
+    """
+    A column for Clerk's ids, which differ by case.
+
+    MySQL and MariaDB compare text without regard to case unless told otherwise, and would take ``user_2aB`` and
+    ``user_2Ab`` for one; other databases compare exactly, and do not know this collation's name.
+    """
+
+    def db_parameters(self, connection: Any) -> Any:
+        """Return the column's type and collation on this database."""
+        parameters: dict[str, Any] = dict(super().db_parameters(connection))
+        if connection.vendor == "mysql":
+            parameters["collation"] = "utf8mb4_bin"
+        return parameters
+
+
+class ClerkAccount(models.Model):
+    """
+    The link between a Django user and a Clerk user.
+
+    The row stays when the Clerk user is gone: it keeps the Django user from being linked to somebody else who comes
+    along with the same e-mail address. To set a user free on purpose, delete the row.
+    """
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="clerk_account", verbose_name=_("user")
+    )
+    clerk_id = ClerkIdField(_("Clerk id"), max_length=255, unique=True)
+    synced_at = models.DateTimeField(_("last sync"), null=True, blank=True)
+    clerk_updated_at = models.BigIntegerField(
+        _("last change at Clerk"),
+        null=True,
+        blank=True,
+        help_text=_("Clerk's own time in milliseconds. Older data is never applied."),
+    )
+    linked = models.BooleanField(
+        _("linked"), default=False, help_text=_("The user was there first, and keeps the user name.")
+    )
+    deactivated = models.BooleanField(
+        _("deactivated by sync"),
+        default=False,
+        help_text=_("The user is banned or deleted at Clerk. Taken back when Clerk takes it back."),
+    )
+
+    class Meta:
+        verbose_name = _("Clerk account")
+        verbose_name_plural = _("Clerk accounts")
+
+    def __str__(self) -> str:
+        return str(self.clerk_id)

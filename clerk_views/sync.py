@@ -1,0 +1,315 @@
+"""
+What Clerk says about a user becomes a Django user: found, linked or created, and kept in step.
+
+One Clerk id, one Django user. Every step stands on what the database promises (unique columns, conditional updates),
+as two first sign-ins at once, a late webhook and a slow answer of the API may all write about the same user.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import string
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db import DataError, Error, IntegrityError, OperationalError, connections, models, router, transaction
+from django.utils import timezone
+
+from clerk_views import signals
+from clerk_views.columns import Columns, stand_in_email, unique_name, wanted_name
+from clerk_views.conf import Config
+from clerk_views.exceptions import AccountRefused, ClerkUnavailable, UserNotFound
+from clerk_views.models import ClerkAccount
+from clerk_views.profiles import Profile
+
+logger = logging.getLogger("clerk_views")
+
+CONFLICT_TRIES = 3
+LOCK_RETRIES = 2
+LOCK_PATIENCE = 1.0  # seconds, for all retries together
+
+User = Any  # a row of the project's own user model
+_ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
+def sync_profile(profile: Profile, config: Config, *, sender: type | None = None) -> User:
+    """
+    Return the Django user of this Clerk user, in step with the profile unless newer news was there already.
+
+    Sends ``clerk_user_linked`` and ``clerk_user_synced``.
+
+    Raises:
+        AccountRefused: There is a Django user of this e-mail address who must not be linked.
+        UserNotFound: The profile says that the user was deleted, and there is no Django user of this id.
+        ClerkUnavailable: The database does not write.
+    """
+    model = get_user_model()
+    try:
+        done = _write(profile, config, model)
+    except Error as error:
+        logger.error(
+            "Clerk user %.100r could not be written: %s. If a column is to blame, map or unmap it in "
+            "CLERK_USER_FIELDS; if a table is missing, run 'manage.py migrate'.",
+            profile.id,
+            described(error),
+        )
+        raise ClerkUnavailable("database-unavailable") from None  # the cause may quote the user's data
+    sender = sender or model
+    if done.linked:
+        signals.clerk_user_linked.send_robust(sender, user=done.user, clerk_user=profile.source)
+    if done.applied:
+        signals.clerk_user_synced.send_robust(sender, user=done.user, clerk_user=profile.source, created=done.created)
+    return done.user
+
+
+def described(error: Error) -> str:
+    """Describe a database error for the log; where its text quotes values of the row, its kind must do."""
+    kind = type(error).__name__
+    return kind if isinstance(error, (IntegrityError, DataError)) else f"{kind}: {error!s:.200}"
+
+
+def _write(profile: Profile, config: Config, model: type[models.Model]) -> _Done:
+    """Write, and try again where that helps: after somebody else was first, or while he holds the lock (F-17, F-18)."""
+    started = time.monotonic()
+    conflicts = waits = 0
+    while True:
+        attempt = _Attempt(profile, Columns(model, config), config, model, conflicts)
+        try:
+            return attempt.run()
+        except (IntegrityError, DataError, ClerkAccount.DoesNotExist):
+            conflicts += 1
+            if conflicts == CONFLICT_TRIES:
+                raise
+        except OperationalError:
+            waits += 1
+            pause = random.uniform(0.02, 0.2)  # noqa: S311  # so that two rivals do not meet again
+            if waits > LOCK_RETRIES or time.monotonic() + pause - started > LOCK_PATIENCE:
+                raise
+            time.sleep(pause)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What came of it. ``applied``: the profile was not older than what was there."""
+
+    user: User
+    created: bool = False
+    linked: bool = False
+    applied: bool = True
+
+
+class _Attempt:
+    """
+    One attempt at writing a profile, whole or not at all.
+
+    Inside somebody else's transaction it is a savepoint, so that the outer one survives a conflict. The first
+    statement of the transaction writes: SQLite cannot turn a reader into a writer while somebody else writes.
+
+    Args:
+        conflicts: How many attempts failed. At the last one only what makes the link is written: some column of the
+            project's own cannot be filled as Clerk says, and nobody shall stay outside for that.
+    """
+
+    def __init__(
+        self, profile: Profile, columns: Columns, config: Config, model: type[models.Model], conflicts: int
+    ) -> None:
+        self.profile = profile
+        self.columns = columns
+        self.config = config
+        self.db = router.db_for_write(model)
+        self.model = model
+        self.users: models.QuerySet[Any] = model._default_manager.using(self.db)
+        self.everybody: models.QuerySet[Any] = model._base_manager.using(self.db)
+        self.accounts = ClerkAccount.objects.using(self.db)
+        self.again = conflicts > 0
+        self.cautious = conflicts == CONFLICT_TRIES - 1
+
+    def run(self) -> _Done:
+        account = self.find_account()
+        if account is not None:
+            with transaction.atomic(using=self.db):
+                return self.update(account)
+        adopted = self.find_adoptable()
+        if adopted is None and self.profile.deleted:
+            raise UserNotFound
+        user = adopted or self.find_by_email()
+        with transaction.atomic(using=self.db):
+            if user is None:
+                return self.create()
+            return self.link(user, by_email=adopted is None)
+
+    def find_account(self) -> ClerkAccount | None:
+        accounts = self.accounts.filter(clerk_id=self.profile.id)
+        if self.again and connections[self.db].in_atomic_block:
+            # A transaction that shows the database as it was at its start shows a rival's row to a locking read alone.
+            accounts = accounts.select_for_update()
+        return next((account for account in accounts if account.clerk_id == self.profile.id), None)
+
+    def find_adoptable(self) -> User | None:
+        """Find the user who carries Clerk's id in a column of the project's own."""
+        field = self.columns.clerk_id
+        if field is None:
+            return None
+        carriers = self.users.filter(**{field.name: self.profile.id})
+        users = [user for user in carriers if getattr(user, field.name) == self.profile.id]
+        if len(users) > 1 or any(self.is_linked(user) for user in users):
+            raise self.link_refused("users who carry the id are several, or linked to another id")
+        return users[0] if users else None
+
+    def find_by_email(self) -> User | None:
+        """Find the one user of the verified primary address (USR-01 to USR-05)."""
+        field, email = self.columns.email, self.profile.verified_email
+        if field is None or email is None or not self.config.link_by_email:
+            return None
+        # The query only proposes: databases differ in which letters they take for the same (USR-02).
+        candidates = self.users.filter(**{f"{field.name}__iexact": email})
+        users = [user for user in candidates if _same_email(getattr(user, field.name), email)]
+        if not users:
+            return None
+        if len(users) > 1:
+            raise self.link_refused("several users have the address")
+        if self.is_linked(users[0]) or self.carries_other_id(users[0]):
+            raise self.link_refused("the user of the address belongs to another Clerk user")
+        return users[0]
+
+    def is_linked(self, user: User) -> bool:
+        return self.accounts.filter(user=user).exists()
+
+    def carries_other_id(self, user: User) -> bool:
+        field = self.columns.clerk_id
+        return field is not None and bool(getattr(user, field.name))
+
+    def link_refused(self, why: str) -> AccountRefused:
+        logger.warning("Clerk user %.100r was not linked: %s.", self.profile.id, why)
+        return AccountRefused("link-refused", why)
+
+    def link(self, user: User, *, by_email: bool) -> _Done:
+        account = self.accounts.create(user=user, clerk_id=self.profile.id, linked=True)
+        if by_email:
+            # Looked at again under lock: he may have become staff, or another's, a moment ago.
+            user = self.everybody.select_for_update().get(pk=user.pk)
+            privileged = any(getattr(user, flag, False) for flag in ("is_staff", "is_superuser", "is_admin"))
+            if privileged or not user.is_active or self.carries_other_id(user):
+                raise self.link_refused("the user of the address is inactive or privileged")
+            # Whoever registered the address here first need not own it: his password and sessions end (USR-10).
+            user.set_unusable_password()
+            user.save(using=self.db, update_fields=["password"])
+        done = self.update(account)
+        return _Done(done.user, linked=True)
+
+    def update(self, account: ClerkAccount) -> _Done:
+        applied = self.claim(account)
+        # Read after the row is ours: what was read before may be older than a rival's write.
+        account = self.accounts.select_for_update().select_related("user").get(pk=account.pk)
+        user: User = account.user
+        if not self.again and not self.users.filter(pk=user.pk).exists():
+            raise AccountRefused("user-inactive", "the user model's default manager hides the user")
+        if applied:
+            values = self.values(user)
+            name = None if account.linked else self.followed_name(user)
+            if name is not None:
+                values.update(name)
+            self.save_changes(user, account, values)
+        return _Done(user, applied=applied)
+
+    def claim(self, account: ClerkAccount) -> bool:
+        """Note the sync, and say whether the profile is at least as new as the last one (USR-12)."""
+        accounts = self.accounts.filter(pk=account.pk)
+        now = timezone.now()
+        if self.profile.updated_at is None:
+            return bool(accounts.update(synced_at=now))
+        not_newer = models.Q(clerk_updated_at=None) | models.Q(clerk_updated_at__lte=self.profile.updated_at)
+        if accounts.filter(not_newer).update(synced_at=now, clerk_updated_at=self.profile.updated_at):
+            return True
+        accounts.update(synced_at=now)
+        return False
+
+    def values(self, user: User) -> dict[str, Any]:
+        if self.cautious or self.profile.deleted:
+            return {}
+        values = self.columns.values(self.profile)
+        field = self.columns.email
+        if field is not None and field.unique and field.name in values:
+            email = values[field.name]
+            if email and email != getattr(user, field.name):
+                others = self.everybody.exclude(pk=user.pk)
+                if others.filter(**{field.name: email}).exists():
+                    # Clerk may have given the address on, and we have not heard of the other user's change (USR-11).
+                    logger.warning("Clerk user %.100r has an e-mail address that is another user's.", self.profile.id)
+                    del values[field.name]
+        return values
+
+    def followed_name(self, user: User) -> dict[str, str] | None:
+        field = self.columns.username
+        wanted, explicit = wanted_name(self.profile)
+        if field is None or not explicit or self.cautious:
+            return None
+        current = getattr(user, field.name)
+        if current == wanted[: field.max_length]:
+            return None
+        others = self.everybody.exclude(pk=user.pk)
+        return {field.name: unique_name(field, wanted, self.profile.id, others, current=current)}
+
+    def create(self) -> _Done:
+        user: User = self.model()
+        values = self.values(user)
+        name_field = self.columns.username or self.columns.login
+        if name_field is not None and name_field is not self.columns.email and name_field.name not in values:
+            wanted = "" if self.cautious else wanted_name(self.profile)[0]
+            values[name_field.name] = unique_name(name_field, wanted, self.profile.id, self.everybody)
+        email_field = self.columns.email
+        if email_field is not None and email_field.unique and not email_field.null:
+            values.setdefault(email_field.name, stand_in_email(self.profile.id))
+        if self.columns.clerk_id is not None:
+            values[self.columns.clerk_id.name] = self.profile.id
+        for name, value in values.items():
+            setattr(user, name, value)
+        user.set_unusable_password()
+        account = ClerkAccount(
+            clerk_id=self.profile.id, synced_at=timezone.now(), clerk_updated_at=self.profile.updated_at
+        )
+        self.follow_bans(user, account)
+        user.save(using=self.db)
+        account.user = user
+        account.save(using=self.db)
+        return _Done(user, created=True)
+
+    def save_changes(self, user: User, account: ClerkAccount, values: dict[str, Any]) -> None:
+        was_deactivated = account.deactivated
+        changed = [name for name, value in values.items() if getattr(user, name) != value]
+        for name in changed:
+            setattr(user, name, values[name])
+        if self.follow_bans(user, account):
+            changed.append("is_active")
+        if changed:
+            user.save(using=self.db, update_fields=changed)
+        if account.deactivated != was_deactivated:
+            account.save(using=self.db, update_fields=["deactivated"])
+
+    def follow_bans(self, user: User, account: ClerkAccount) -> bool:
+        """
+        Deactivate the banned and the deleted, and take back what was done here but nothing else (USR-07).
+
+        A user whom an administrator has locked was not deactivated here, so Clerk's word does not unlock him.
+        Returns whether ``is_active`` changed.
+        """
+        barred = self.profile.banned is True or self.profile.deleted
+        if not barred and not (self.profile.banned is False and account.deactivated):
+            return False
+        if not self.columns.has_is_active:
+            account.deactivated = barred
+            return False
+        if barred and not user.is_active:
+            return False
+        account.deactivated = barred
+        changed: bool = user.is_active == barred
+        user.is_active = not barred
+        return changed
+
+
+def _same_email(one: str, other: str) -> bool:
+    """Compare as mailboxes are compared at least: ASCII letters without case, and not one letter more."""
+    return one.translate(_ASCII_LOWER) == other.translate(_ASCII_LOWER)

@@ -1,0 +1,96 @@
+"""
+Signing in and out in a browser: which page or redirect is due, and which cookies go with it.
+
+Cookies belong to a host and not to a port. So a session cookie that this server sets on 127.0.0.1 reaches the
+application on another port of 127.0.0.1, as if clerk-js had set it there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from urllib.parse import quote, urlsplit
+
+from clerk_views.testing import pages
+from clerk_views.testing.directory import Directory, LocalUser, now_ms
+from clerk_views.testing.listener import Exchange
+
+_YEAR = 365 * 24 * 3600  # seconds; what clerk-js gives its cookies
+
+
+class SignInPages:
+    """
+    The pages below /sign-in and /sign-out.
+
+    Args:
+        directory: Who can be chosen.
+        open_session: Starts a session for a user and an origin, and returns its cookies by name.
+        cookie_names: Returns the names of these cookies.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        open_session: Callable[[LocalUser, str], Mapping[str, str]],
+        cookie_names: Callable[[], Sequence[str]],
+    ) -> None:
+        self._directory = directory
+        self._open_session = open_session
+        self._cookie_names = cookie_names
+
+    def handle(self, exchange: Exchange, path: str, query: Mapping[str, Sequence[str]]) -> None:
+        """Answer one request."""
+        fields = {**query, **exchange.form()}
+        target = pages.local_url(fields.get("redirect_url", [""])[0])
+        target_host = urlsplit(target).hostname if target else None
+        if path not in ("/sign-in", "/sign-out"):
+            exchange.answer(404, b"Not found.\n", "text/plain")
+        elif target and target_host != exchange.host:
+            # The page moves to the application's host name, so that the cookies will be sent there; 307 keeps the
+            # method and the form.
+            there = f"http://{target_host}:{exchange.port}{path}?redirect_url={quote(target, safe='')}"
+            exchange.answer(307, b"", "text/html", [("Location", there)])
+        elif path == "/sign-out":
+            self._sign_out(exchange, target)
+        elif exchange.command == "POST":
+            self._sign_in(exchange, fields.get("user_id", [""])[0], target)
+        else:
+            _show(exchange, 200, pages.sign_in_page(self._directory.users(), target))
+
+    def _sign_in(self, exchange: Exchange, user_id: str, target: str | None) -> None:
+        user = self._directory.find(user_id)
+        if user is None or not pages.can_sign_in(user):
+            status, problem = (403, "This user cannot sign in.") if user else (404, "There is no such user.")
+            _show(exchange, status, pages.sign_in_page(self._directory.users(), target, problem))
+            return
+        self._directory.update(user, {"last_sign_in_at": now_ms(), "updated_at": user.data["updated_at"]})
+        # As with clerk-js, the token is issued to the origin of the page that asks for it.
+        origin = "://".join(urlsplit(target or f"http://{exchange.host}:{exchange.port}")[:2])
+        cookies = [_cookie(name, value, _YEAR) for name, value in self._open_session(user, origin).items()]
+        _leave(exchange, target, pages.signed_in_page(user), cookies)
+
+    def _sign_out(self, exchange: Exchange, target: str | None) -> None:
+        if exchange.command != "POST":
+            exchange.answer(405, b"Signing out takes a POST request.\n", "text/plain", [("Allow", "POST")])
+            return
+        # As with clerk-js, the session is deleted, and a zero in __client_uat says "signed out", which is more than
+        # the absence of that cookie would.
+        gone = [_cookie(name, "", 0) for name in self._cookie_names() if name.startswith("__session")]
+        zero = [_cookie(name, "0", _YEAR) for name in self._cookie_names() if name.startswith("__client_uat")]
+        _leave(exchange, target, pages.signed_out_page(), [*gone, *zero])
+
+
+def _cookie(name: str, value: str, lifetime: int) -> tuple[str, str]:
+    return "Set-Cookie", f"{name}={value}; Path=/; Max-Age={lifetime}; SameSite=Lax"
+
+
+def _leave(exchange: Exchange, target: str | None, page: str, cookies: Iterable[tuple[str, str]]) -> None:
+    """Go back to the application, or show the page if the visitor did not come from one."""
+    if target:
+        exchange.answer(303, b"", "text/html", [("Location", target), *cookies])
+    else:
+        _show(exchange, 200, page, cookies)
+
+
+def _show(exchange: Exchange, status: int, page: str, headers: Iterable[tuple[str, str]] = ()) -> None:
+    safety = [("Cache-Control", "no-store"), ("Content-Security-Policy", pages.CONTENT_SECURITY_POLICY)]
+    exchange.answer(status, page.encode(), "text/html; charset=utf-8", [*safety, *headers])

@@ -1,0 +1,22 @@
+"""What every template knows of the site."""
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+
+from clerk_views.conf import config
+from mysite.doors import DOORS
+
+
+def site(request: HttpRequest) -> dict[str, Any]:
+    """Return the menu, where in it we are, and how signing out works here."""
+    name = request.resolver_match.url_name if request.resolver_match else None
+    key = config().publishable_key
+    return {
+        "doors": DOORS,
+        "door": next((door for door in DOORS if door.name == name), None),
+        "sign_out_url": settings.DEMO_SIGN_OUT_URL,
+        # Clerk's JavaScript keeps the session cookie fresh. The stand-in has none, and needs none.
+        "clerk_js": key if settings.DEMO_SIGN_OUT_URL is None else None,
+    }

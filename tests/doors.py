@@ -1,0 +1,141 @@
+"""
+Every door, as a table: what the tests of "the same answer everywhere" go through.
+
+A door is a way to a view, a client (WSGI or ASGI) and the middleware in front of it. ``Door.visit`` sends one request and
+says what came of it in words that are the same for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.conf import settings
+from django.http import HttpResponse
+from django.test import AsyncClient, Client, override_settings
+
+MIDDLEWARE = "clerk_views.middleware.ClerkMiddleware"
+
+
+@dataclass(frozen=True)
+class Door:
+    """
+    Attributes:
+        path: Where the view is.
+        kind: ``required`` refuses the signed-out with 401; ``optional`` and ``site`` let them in as nobody.
+        world: ``sync`` for WSGI, ``async`` for ASGI.
+        middleware: Whether ClerkMiddleware stands in front.
+    """
+
+    path: str
+    kind: str
+    world: str
+    middleware: bool
+
+    @property
+    def id(self) -> str:
+        return f"{self.path.strip('/').replace('/', '-')}-{self.world}{'-middleware' if self.middleware else ''}"
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Put the door's middleware in place."""
+        middleware = [*settings.MIDDLEWARE, MIDDLEWARE] if self.middleware else settings.MIDDLEWARE
+        with override_settings(MIDDLEWARE=middleware):
+            yield
+
+    def send(
+        self,
+        authorization: str | None = None,
+        cookie: str | None = None,
+        *,
+        method: str = "GET",
+        headers: dict[str, str] | None = None,
+        path: str | None = None,
+        client: Any = None,
+        **options: Any,
+    ) -> HttpResponse:
+        """Send one request with these raw header values."""
+        raw = dict(headers or {})
+        if authorization is not None:
+            raw["authorization"] = authorization
+        if cookie is not None:
+            raw["cookie"] = cookie
+        where = path or self.path
+        with self.open():
+            if self.world == "async":
+                client = client or AsyncClient(raise_request_exception=False)
+
+                async def send() -> HttpResponse:
+                    return await client.generic(method, where, headers=raw, **options)  # type: ignore[no-any-return]
+
+                return async_to_sync(send)()
+            client = client or Client(raise_request_exception=False)
+            return client.generic(method, where, headers=raw, **options)  # type: ignore[no-any-return]
+
+    def verdict(self, response: HttpResponse) -> str:
+        """Say what came of it: the Clerk user's id, ``nobody``, or a status."""
+        if response.status_code == 200:
+            return response.json()["clerk"] or "nobody"  # type: ignore[attr-defined, no-any-return]
+        if response.status_code == 401 and self.kind == "required":
+            return "nobody"
+        return str(response.status_code)
+
+
+_PLAIN = [
+    ("/required/", "required"),
+    ("/required/async/", "required"),
+    ("/class/", "required"),
+    ("/class/async/", "required"),
+    ("/class/decorated/", "required"),
+    ("/optional/", "optional"),
+    ("/optional/async/", "optional"),
+    ("/class/optional/", "optional"),
+    ("/class/optional/async/", "optional"),
+]
+_REST = [
+    ("/api/", "required"),
+    ("/api/function/", "required"),
+    ("/api/decorated/", "required"),
+    ("/api/decorated-outside/", "required"),
+    ("/api/things/", "required"),
+    ("/api/things/recent/", "required"),
+]
+_SITE = [("/plain/", "site"), ("/plain/async/", "site")]
+
+WORLDS = ("sync", "async")
+REST_FRAMEWORK = find_spec("rest_framework") is not None
+
+#: Every door, in both worlds, with and without the middleware where it stands by itself.
+DOORS = [
+    Door(path, kind, world, middleware)
+    for path, kind in [*_PLAIN, *(_REST if REST_FRAMEWORK else [])]
+    for world in WORLDS
+    for middleware in (False, True)
+] + [Door(path, kind, world, True) for path, kind in _SITE for world in WORLDS]
+
+#: The doors that refuse whoever is not signed in.
+REQUIRED = [door for door in DOORS if door.kind == "required"]
+
+#: One of each kind: for what is costly to try and not decided at the door.
+FEW = [
+    door
+    for door in DOORS
+    if (door.path, door.world, door.middleware)
+    in {
+        ("/required/", "sync", False),
+        ("/required/async/", "async", False),
+        ("/class/", "sync", True),
+        ("/api/", "sync", False),
+        ("/plain/", "sync", True),
+        ("/plain/async/", "async", True),
+        ("/optional/", "async", True),
+    }
+]
+
+
+def door_id(door: Door) -> str:
+    return door.id

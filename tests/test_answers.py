@@ -1,0 +1,288 @@
+"""What a refused visitor gets: redirects that lead nowhere else, pages, JSON."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from django.http import HttpRequest
+from django.test import Client, RequestFactory, override_settings
+
+from clerk_views import answers
+from clerk_views.testing import LocalClerk
+from tests.conftest import World
+from tests.doors import DOORS, Door, door_id
+
+pytestmark = pytest.mark.django_db
+
+PAGE = {"sec-fetch-dest": "document", "accept": "text/html"}
+PLAIN_DOORS = [door for door in DOORS if door.kind == "required" and not door.path.startswith("/api")]
+REST_DOORS = [door for door in DOORS if door.path.startswith("/api") and door.path != "/api/decorated-outside/"]
+
+
+def query(response: Any) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(response["Location"]).query)
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "expected"),
+    [
+        ("GET", {"sec-fetch-dest": "document"}, 302),
+        ("GET", {"sec-fetch-dest": "iframe"}, 302),
+        ("GET", {"accept": "text/html,application/xhtml+xml"}, 302),
+        ("GET", {"sec-fetch-dest": "", "accept": "text/html"}, 302),
+        ("GET", {"sec-fetch-dest": "empty", "accept": "text/html"}, 401),
+        ("GET", {"sec-fetch-dest": "image", "accept": "text/html"}, 401),
+        ("GET", {"accept": "application/json, text/html"}, 401),
+        ("GET", {"accept": "TEXT/HTML"}, 401),
+        ("GET", {"accept": "*/*"}, 401),
+        ("GET", {}, 401),
+        ("HEAD", {"accept": "text/html"}, 401),
+        ("POST", {"sec-fetch-dest": "document", "accept": "text/html"}, 401),
+    ],
+)
+@pytest.mark.parametrize("door", PLAIN_DOORS, ids=door_id)
+def test_only_a_browser_that_opens_a_page_is_sent_to_sign_in(
+    local_clerk: LocalClerk, door: Door, method: str, headers: dict[str, str], expected: int
+) -> None:
+    """RED-04."""
+    assert door.send(method=method, headers=headers).status_code == expected
+
+
+@pytest.mark.parametrize("door", REST_DOORS, ids=door_id)
+def test_rest_views_never_redirect(local_clerk: LocalClerk, door: Door) -> None:
+    """RED-04."""
+    assert door.send(headers=PAGE).status_code == 401
+
+
+@pytest.mark.parametrize("door", PLAIN_DOORS, ids=door_id)
+def test_the_redirect_goes_to_sign_in_and_back_and_is_not_stored(local_clerk: LocalClerk, door: Door) -> None:
+    """CAC-08, RED-08."""
+    response = door.send(headers=PAGE, path=f"{door.path}?page=2&q=a%20b")
+    assert response.status_code == 302
+    assert response["Location"].startswith(f"{local_clerk.url}/sign-in?")
+    assert query(response) == {"redirect_url": [f"http://testserver{door.path}?page=2&q=a%20b"]}
+    assert response["Cache-Control"] == "no-store"
+    assert {"Cookie", "Authorization"} <= set(response["Vary"].replace(" ", "").split(","))
+    assert response["x-clerk-auth-status"] == "signed-out"
+    assert response["x-clerk-auth-reason"] == "session-token-and-uat-missing"
+
+
+@pytest.mark.parametrize("path", ["/required/called/", "/class/elsewhere/"])
+def test_a_view_may_have_a_sign_in_page_of_its_own(local_clerk: LocalClerk, path: str) -> None:
+    response = Client().get(path + "?a=1", headers=PAGE)
+    assert response["Location"] == f"/own-sign-in/?back={path}%3Fa%3D1"
+
+
+def test_a_login_url_may_be_the_name_of_a_url(local_clerk: LocalClerk) -> None:
+    assert Client().get("/required/named/", headers=PAGE)["Location"] == "/named/?next=/required/named/"
+
+
+def test_the_sign_in_page_follows_from_the_publishable_key(local_clerk: LocalClerk, settings: Any) -> None:
+    settings.CLERK_SIGN_IN_URL = None
+    settings.CLERK_PUBLISHABLE_KEY = "pk_test_Zm9vLWJhci0xMy5jbGVyay5hY2NvdW50cy5kZXYk"
+    location = Client().get("/required/", headers=PAGE)["Location"]
+    assert location.startswith("https://foo-bar-13.accounts.dev/sign-in?redirect_url=")
+
+
+def test_without_any_sign_in_page_django_s_own_is_used(local_clerk: LocalClerk, settings: Any) -> None:
+    settings.CLERK_SIGN_IN_URL = None
+    settings.CLERK_PUBLISHABLE_KEY = None
+    settings.LOGIN_URL = "/accounts/login/?theme=dark"
+    location = Client().get("/required/", headers=PAGE)["Location"]
+    assert location == "/accounts/login/?theme=dark&next=/required/"
+
+
+@pytest.mark.parametrize("path", ["/required/forbidden/", "/class/forbidden/", "/required/async/forbidden/"])
+def test_raise_exception_answers_403(local_clerk: LocalClerk, each_world: World, path: str) -> None:
+    page = each_world.get(path, headers=PAGE)
+    assert page.status_code == 403
+    assert page["Content-Type"].startswith("text/html")
+    response = each_world.get(path)
+    assert response.status_code == 403
+    assert response.json() == {  # type: ignore[attr-defined]
+        "detail": "You may not do this.",
+        "code": "session-token-and-uat-missing",
+    }
+
+
+HOSTILE_PATHS = [
+    "//evil.example/",
+    "///evil.example/",
+    "/\\evil.example/",
+    "/required//evil.example",
+    "/required/%5cevil.example/%2f..",
+    "/required/\u202eevil",
+    "/required/@evil.example/",
+    "/required/https://evil.example/",
+    "/required/%0d%0aLocation:%20https://evil.example",
+    "/required/%00",
+]
+
+
+@pytest.mark.parametrize("absolute", [True, False], ids=["clerk", "own"])
+@pytest.mark.parametrize("path", HOSTILE_PATHS)
+def test_the_way_back_cannot_be_turned_elsewhere(local_clerk: LocalClerk, path: str, absolute: bool) -> None:
+    """RED-01: resolved as browsers do, the way back stays on this very host."""
+    request = RequestFactory().get("/")
+    request.path_info = request.path = path
+    for query_string in ("", "next=//evil.example", "a=\\..\\evil", "x=\r\nLocation: evil", "u=\xfc"):
+        request.META["QUERY_STRING"] = query_string
+        back = answers.return_url(request, absolute=absolute)
+        assert back.isascii()
+        assert not set(back) & set("\\\r\n\t \x00")
+        if absolute:
+            assert back.startswith("http://testserver/")
+        else:
+            assert back.startswith("/")
+            assert not back.startswith("//")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "//evil.example",
+        "///evil.example",
+        "/\\evil.example",
+        "\\/evil.example",
+        "https://evil.example/",
+        "http://testserver@evil.example/",
+        "http://testserver.evil.example/",
+        "http:///evil.example",
+        "http:/evil.example",
+        "http:evil.example",
+        "javascript:alert(1)",
+        "data:text/html,x",
+        "ftp://testserver/",
+        "//testserver\\@evil.example/",
+        " /path",
+        "/pa th",
+        "/path\r\nSet-Cookie: a=b",
+        "/p\x00ath",
+        "/caf\xe9",
+        "path",
+        "",
+        "?next=/",
+        None,
+        ["/path"],
+        b"/path",
+        "https://testserver:444/",
+    ],
+)
+def test_what_is_not_plainly_ours_is_no_way_back(url: Any) -> None:
+    """RED-01."""
+    assert not answers.is_safe_return_url(RequestFactory().get("/"), url)
+
+
+@pytest.mark.parametrize("url", ["/", "/path?q=1#frag", "http://testserver/path", "https://testserver/"])
+def test_what_is_ours_is_a_way_back(url: str) -> None:
+    assert answers.is_safe_return_url(RequestFactory().get("/"), url)
+
+
+def test_over_https_the_way_back_is_https() -> None:
+    request = RequestFactory().get("/", secure=True)
+    assert not answers.is_safe_return_url(request, "http://testserver/")
+    assert answers.return_url(request, absolute=True) == "https://testserver/"
+
+
+@pytest.mark.parametrize("header", ["x-forwarded-host", "x-forwarded-server", "x-original-url", "forwarded", "x-host"])
+def test_forwarded_headers_do_not_move_the_way_back(local_clerk: LocalClerk, each_world: World, header: str) -> None:
+    """RED-02."""
+    response = each_world.get("/required/", headers={**PAGE, header: "evil.example"})
+    assert query(response) == {"redirect_url": ["http://testserver/required/"]}
+
+
+def test_a_poisoned_host_is_a_400(local_clerk: LocalClerk, settings: Any) -> None:
+    """RED-02."""
+    settings.ALLOWED_HOSTS = ["testserver"]
+    settings.MIDDLEWARE = []
+    response = Client(raise_request_exception=False).get("/required/", headers={**PAGE, "host": "evil.example"})
+    assert response.status_code == 400
+
+
+def test_a_bad_cookie_is_sent_to_sign_in_three_times_and_then_told(local_clerk: LocalClerk, each_world: World) -> None:
+    """RED-03: a browser that follows every redirect comes to rest."""
+    stale = local_clerk.token("user_nobody", issued_at=time.time() - 600)
+    client = each_world.client
+    client.cookies["__session"] = stale
+    seen = [each_world.get("/required/", headers=PAGE).status_code for _ in range(5)]
+    assert seen == [302, 302, 302, 401, 401]
+    cookie = client.cookies[answers.LOOP_COOKIE]
+    assert cookie["httponly"]
+    assert cookie["samesite"] == "Lax"
+    assert cookie["max-age"] == answers.LOOP_SECONDS
+    page = each_world.get("/required/", headers=PAGE)
+    assert page["Content-Type"].startswith("text/html")
+    assert page["Cache-Control"] == "no-store"
+    assert page["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+
+
+@pytest.mark.parametrize("value", ["x", "-1", "9" * 50, "\u0663", "1.0", ""])
+def test_a_counter_that_is_no_number_counts_as_a_loop(local_clerk: LocalClerk, value: str) -> None:
+    """RED-03."""
+    request = HttpRequest()
+    request.COOKIES[answers.LOOP_COOKIE] = value
+    assert answers._turns(request) >= answers.LOOP_LIMIT
+
+
+def test_whoever_brings_no_credential_is_not_counted(local_clerk: LocalClerk) -> None:
+    client = Client()
+    assert [client.get("/required/", headers=PAGE).status_code for _ in range(5)] == [302] * 5
+    assert not client.cookies
+
+
+def test_an_outage_shows_a_page_to_browsers(local_clerk: LocalClerk, each_world: World, tmp_path: Any) -> None:
+    """Threats, section 2: 503 page, cookies untouched, no redirect, no sign-out."""
+    token = local_clerk.token(local_clerk.add_user(email="ada@example.com"))
+    local_clerk.faults.down()
+    each_world.client.cookies["__session"] = token
+    response = each_world.get("/required/", headers=PAGE)
+    assert response.status_code == 503
+    assert response["Content-Type"].startswith("text/html")
+    assert response["Cache-Control"] == "no-store"
+    assert 1 <= int(response["Retry-After"]) <= 120
+    assert not response.cookies
+    assert b"user_" not in response.content
+
+
+def test_a_project_may_bring_its_own_page_for_an_outage(local_clerk: LocalClerk, settings: Any) -> None:
+    settings.TEMPLATES = [
+        {
+            "BACKEND": "django.template.backends.django.DjangoTemplates",
+            "OPTIONS": {"loaders": [("django.template.loaders.locmem.Loader", {"503.html": "our own page"})]},
+        }
+    ]
+    local_clerk.faults.down()
+    client = Client(headers={"authorization": f"Bearer {local_clerk.token('user_a')}"})
+    assert client.get("/required/", headers=PAGE).content == b"our own page"
+
+
+def test_own_headers_of_a_view_stay(local_clerk: LocalClerk, each_world: World) -> None:
+    """CAC-08."""
+    token = local_clerk.token(local_clerk.add_user(email="ada@example.com"))
+    response = each_world.get("/required/own-headers/", headers={"authorization": f"Bearer {token}"})
+    assert response["Cache-Control"] == "max-age=60"
+    assert response["Vary"].startswith("Accept-Language, Cookie, Authorization")
+
+
+def test_an_optional_answer_to_nobody_may_be_stored_by_anybody(local_clerk: LocalClerk, each_world: World) -> None:
+    """CAC-08: it varies with who asks, and is about nobody."""
+    response = each_world.get("/optional/silent/")
+    assert not response.has_header("Cache-Control")
+    assert "Cookie" in response["Vary"]
+
+
+@pytest.mark.parametrize("path", ["/required/", "/required/async/", "/class/", "/api/"])
+@override_settings(CLERK_SECRET_KEY="", CLERK_JWT_KEY="", CLERK_PUBLISHABLE_KEY="", CLERK_AUTH_PARTIES=[])
+def test_without_settings_nobody_is_let_through(each_world: World, path: str) -> None:
+    """CFG-01, F-26: an operator's mistake is a 500, never an open door."""
+    each_world.client.raise_request_exception = False
+    assert each_world.get(path).status_code == 500
+
+
+def test_a_view_that_returns_nothing_gets_django_s_own_message(local_clerk: LocalClerk) -> None:
+    token = local_clerk.token(local_clerk.add_user(email="ada@example.com"))
+    with pytest.raises(ValueError, match="didn't return an HttpResponse"):
+        Client().get("/required/no-response/", headers={"authorization": f"Bearer {token}"})

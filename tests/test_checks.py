@@ -1,0 +1,304 @@
+"""`manage.py check`: each rule by id, and that no text shows a key."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.core.checks import CheckMessage, Tags, run_checks
+from django.core.checks.registry import registry
+from django.test import override_settings
+from pytest_django import Settings
+
+from clerk_views import checks
+from clerk_views.conf import RESERVED_SETTINGS, SETTINGS
+from clerk_views.middleware import ClerkMiddleware
+from tests.test_conf import BAD, SECRETS, publishable_key
+
+CLERK = "clerk_views.middleware.ClerkMiddleware"
+AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
+CSRF = "django.middleware.csrf.CsrfViewMiddleware"
+
+
+def public_pem(private_key: Any) -> str:
+    text: bytes = private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return text.decode()
+
+
+def found(*, deploy: bool = False, **values: Any) -> dict[str, CheckMessage]:
+    """Run the checks as `manage.py check` does, under these settings; return what they say by the end of its id."""
+    with override_settings(**values):
+        messages = run_checks(tags=["clerk_views"], include_deployment_checks=deploy)
+    assert len({message.id for message in messages}) == len(messages)
+    return {str(message.id).removeprefix("clerk_views."): message for message in messages}
+
+
+@pytest.fixture(autouse=True)
+def _good_project(settings: Settings) -> None:
+    settings.CLERK_SECRET_KEY = "sk_test_abc"
+    settings.CLERK_AUTH_PARTIES = ["https://app.example.com"]
+
+
+def test_good_project_has_nothing_to_mend() -> None:
+    assert found() == {}
+    assert found(deploy=True) == {}
+
+
+def test_checks_are_registered_once_and_as_security() -> None:
+    own = [check for check in registry.get_checks(True) if check.__module__ == "clerk_views.checks"]
+    assert len(own) == len(set(own)) == 5
+    assert all(set(check.tags) == {"clerk_views", Tags.security} for check in own)
+
+
+def test_every_id_is_documented() -> None:
+    used = {setting.check_id for setting in SETTINGS}
+    for call in ast.walk(ast.parse(inspect.getsource(checks))):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("_error", "_warning"):
+            check_id = ast.unparse(call.args[0]).strip("'")
+            assert check_id == "setting.check_id" or check_id[0] == {"_error": "E", "_warning": "W"}[call.func.id]
+            used.add(check_id)
+    documented = set(re.findall(r"\b[EW]\d{3}\b", checks.__doc__ or "")) | {f"E{n:03}" for n in range(2, 21)}
+    assert documented == used - {"setting.check_id"}
+
+
+# None is as good as unset, whatever a parser says to it.
+@pytest.mark.parametrize(("name", "value"), [case for case in BAD if case[1] is not None])
+def test_each_setting_is_checked_by_its_own_rule(name: str, value: Any) -> None:
+    [setting] = [setting for setting in SETTINGS if setting.name == f"CLERK_{name}"]
+    message = found(**{setting.name: value})[setting.check_id]
+    assert message.msg.startswith(f"{setting.name} ")
+    assert message.hint
+    assert message.is_serious()
+
+
+class TestKeySource:
+    def test_none(self) -> None:
+        assert "Neither CLERK_SECRET_KEY nor CLERK_JWT_KEY" in found(CLERK_SECRET_KEY=None)["E001"].msg
+
+    def test_none_for_users(self, rsa_pem: str) -> None:
+        problems = found(CLERK_SECRET_KEY=None, CLERK_JWT_KEY=rsa_pem)
+        assert "users cannot be fetched" in problems["E001"].msg
+
+    def test_users_from_claims_need_no_secret(self, rsa_pem: str) -> None:
+        assert found(CLERK_SECRET_KEY=None, CLERK_JWT_KEY=rsa_pem, CLERK_USER_SOURCE="claims") == {}
+
+    def test_environment_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CLERK_SECRET_KEY", "sk_test_environment")
+        assert found(CLERK_SECRET_KEY=None) == {}
+
+    def test_bad_key_is_said_once(self) -> None:
+        assert found(CLERK_SECRET_KEY="pk_test_abc").keys() == {"E002"}
+
+    def test_other_mistakes_do_not_hide_it(self) -> None:
+        assert found(CLERK_SECRET_KEY=None, CLERK_TIMEOUT_MS="1").keys() == {"E001", "E007"}
+
+
+@pytest.fixture(scope="module")
+def rsa_pem() -> str:
+    return public_pem(rsa.generate_private_key(65537, 2048))
+
+
+class TestJwtKey:
+    def test_rsa_is_fine(self, rsa_pem: str) -> None:
+        assert found(CLERK_JWT_KEY=rsa_pem) == {}
+        assert found(CLERK_JWT_KEY=rsa_pem.replace("\n", "\\n")) == {}
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: public_pem(rsa.generate_private_key(65537, 1024)),  # noqa: S505 - to be refused
+            lambda: public_pem(ec.generate_private_key(ec.SECP256R1())),
+            lambda: public_pem(ed25519.Ed25519PrivateKey.generate()),
+            lambda: "-----BEGIN PUBLIC KEY-----\nQ0FOQVJZQ0FOQVJZ\n-----END PUBLIC KEY-----",
+        ],
+        ids=["short", "elliptic", "edwards", "no-key"],
+    )
+    def test_other_keys_are_not(self, make: Callable[[], str]) -> None:
+        pem = make()
+        message = found(CLERK_JWT_KEY=pem)["E005"]
+        assert pem.splitlines()[1][:8] not in f"{message}"
+
+
+def test_cache_alias_must_exist() -> None:
+    problems = found(CLERK_CACHE_ALIAS="clerk")
+    assert "'clerk'" in problems["E010"].msg
+    assert "default" in str(problems["E010"].hint)
+
+
+@pytest.mark.parametrize("issuer", ["clerk.example.com", "http://clerk.example.com", "https://clerk.example.com/"])
+def test_issuer_must_look_like_one(issuer: str) -> None:
+    assert repr(issuer) in found(CLERK_ISSUER=["https://clerk.example.com", issuer])["E012"].msg
+
+
+def plan_from_metadata(clerk_user: object) -> str:
+    raise NotImplementedError  # only looked for, never called
+
+
+not_a_function = 5
+
+
+class TestUserFields:
+    @pytest.mark.parametrize(
+        "mapping",
+        [
+            {"first_name": "last_name"},
+            {"username": None},
+            {"image_url": "tests.test_checks.plan_from_metadata"},
+        ],
+    )
+    def test_good(self, mapping: dict[str, str | None]) -> None:
+        assert found(CLERK_USER_FIELDS=mapping) == {}
+
+    @pytest.mark.parametrize(
+        "target",
+        [
+            "given_name",  # no such field
+            "logentry",  # a relation from elsewhere
+            "tests.test_checks.no_such_name",
+            "tests.no_such_module.name",
+            "tests.test_checks.not_a_function",
+        ],
+    )
+    def test_bad(self, target: str) -> None:
+        assert repr(target) in found(CLERK_USER_FIELDS={"first_name": target})["E014"].msg
+
+    @pytest.mark.parametrize("target", ["is_staff", "is_superuser", "password", "groups", "id", "is_active"])
+    def test_privileges_are_refused(self, target: str) -> None:
+        """Threat I7: the sync never raises a privilege, whatever it is told."""
+        assert repr(target) in found(CLERK_USER_FIELDS={"public_metadata": target})["E014"].msg
+
+
+@pytest.mark.parametrize(
+    ("secret_key", "mode", "ids"),
+    [
+        ("sk_test_abc", "test", set()),
+        ("sk_live_abc", "live", set()),
+        ("sk_test_abc", "live", {"E021"}),
+        ("sk_live_abc", "test", {"E021"}),
+        ("local_secret", "live", set()),  # the key of a stand-in says nothing about its mode
+    ],
+)
+def test_keys_must_be_of_one_instance(secret_key: str, mode: str, ids: set[str]) -> None:
+    key = publishable_key("clerk.example.com", mode)
+    assert found(CLERK_SECRET_KEY=secret_key, CLERK_PUBLISHABLE_KEY=key).keys() == ids
+
+
+@pytest.mark.parametrize(
+    ("values", "ids"),
+    [
+        ({}, {"E023"}),
+        ({"CLERK_DOMAIN": "satellite.example"}, set()),
+        ({"CLERK_PROXY_URL": "https://satellite.example/__clerk"}, set()),
+    ],
+)
+def test_satellite_needs_an_address(values: Mapping[str, Any], ids: set[str]) -> None:
+    assert found(CLERK_IS_SATELLITE=True, **values).keys() == ids
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("name", "meant"),
+        [
+            ("CLERK_SECRET_KEYS", "CLERK_SECRET_KEY"),
+            ("CLERK_AUTHORIZED_PARTIES", "CLERK_AUTH_PARTIES"),
+            ("CLERK_AUTH_PARTY", "CLERK_AUTH_PARTIES"),
+            ("CLERK_JWTKEY", "CLERK_JWT_KEY"),
+            ("CLERK_TIMEOUT", "CLERK_TIMEOUT_MS"),
+            ("CLERK_CLOCK_SKEW_MS", "CLERK_CLOCK_SKEW_IN_MS"),
+            ("CLERK_WEBHOOK_SECRET", "CLERK_WEBHOOK_SIGNING_SECRET"),
+        ],
+    )
+    def test_misspelling_is_found(self, name: str, meant: str) -> None:
+        values: dict[str, Any] = {name: "CANARY"}
+        message = found(**values)["E022"]
+        assert message.msg.startswith(name)
+        assert meant in str(message.hint)
+        assert "CANARY" not in str(message)
+
+    def test_unknown_name_without_a_neighbour(self) -> None:
+        assert "your project's own" in str(found(CLERK_QQQ="x")["E022"].hint)
+
+    @pytest.mark.parametrize("name", RESERVED_SETTINGS)
+    def test_setting_of_a_later_version_is_said_to_do_nothing(self, name: str) -> None:
+        values: dict[str, Any] = {name: "CANARY"}
+        message = found(**values)["W031"]
+        assert message.msg.startswith(name)
+        assert not message.is_serious()
+        assert "CANARY" not in str(message)
+
+    def test_other_names_are_left_alone(self) -> None:
+        assert found(NOT_CLERK_SETTING=1, CLERKS=2) == {}
+
+
+@pytest.mark.parametrize("value", [None, [], ()])
+def test_unchecked_origins_are_a_warning(value: Any) -> None:
+    """CFG-02."""
+    problems = found(CLERK_AUTH_PARTIES=value)
+    assert problems.keys() == {"W032"}
+    assert not problems["W032"].is_serious()
+
+
+def test_unusable_origins_are_not_called_unset() -> None:
+    assert found(CLERK_AUTH_PARTIES="https://app.example.com").keys() == {"E003"}
+
+
+class TestDeployment:
+    def test_plain_origins(self) -> None:
+        parties = ["http://app.example.com", "https://app.example.com", None, "http://localhost:3000"]
+        assert found(CLERK_AUTH_PARTIES=parties) == {}
+        message = found(deploy=True, CLERK_AUTH_PARTIES=parties)["W033"]
+        assert "http://app.example.com, http://localhost:3000." in message.msg
+
+    @pytest.mark.parametrize("url", ["http://127.0.0.1:8123", "http://localhost", "http://[::1]:1"])
+    def test_stand_in_is_not_for_production(self, url: str) -> None:
+        assert found(CLERK_API_URL=url) == {}
+        assert found(deploy=True, CLERK_API_URL=url)["E034"].is_serious()
+
+
+class ChildOfAuthentication(AuthenticationMiddleware):
+    """Stands where a project has its own."""
+
+
+class ChildOfClerk(ClerkMiddleware):
+    """The same."""
+
+
+class TestMiddleware:
+    @pytest.mark.parametrize(
+        ("middleware", "ids"),
+        [
+            ([], set()),
+            ([AUTHENTICATION, CSRF], set()),
+            ([CSRF, AUTHENTICATION, CLERK], set()),
+            ([CSRF, CLERK], set()),
+            ([CLERK, AUTHENTICATION, CSRF], {"E035"}),
+            ([CLERK, "tests.test_checks.ChildOfAuthentication", CSRF], {"E035"}),
+            (["tests.test_checks.ChildOfClerk", AUTHENTICATION, CSRF], {"E035"}),
+            ([AUTHENTICATION, CLERK], {"W036"}),
+            (["tests.no_such_module.Middleware", "tests.test_checks.plan_from_metadata", CSRF, CLERK], set()),
+        ],
+    )
+    def test_order(self, middleware: list[str], ids: set[str]) -> None:
+        """MWR-02."""
+        assert found(MIDDLEWARE=middleware).keys() == ids
+
+
+def _texts(value: Any) -> Iterator[str]:
+    for deploy in (False, True):
+        for setting in SETTINGS:
+            for message in found(deploy=deploy, **{setting.name: value}).values():
+                yield f"{message} {message!r}"
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: [s], lambda s: {"email": s}])
+def test_no_text_shows_a_secret(secret: str, wrap: Callable[[str], Any]) -> None:
+    """CFG-03: whatever a careless hand pasted, in whichever setting."""
+    assert not [text for text in _texts(wrap(secret)) if "CANARY" in text]

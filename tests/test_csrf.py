@@ -1,0 +1,107 @@
+"""Did the visitor mean to send this? (CSR-01 to CSR-03), at every door, with and without Django's own middleware."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import AsyncClient, Client
+
+from clerk_views import csrf
+from clerk_views.testing import LocalClerk
+from tests.doors import DOORS, Door, door_id
+
+pytestmark = pytest.mark.django_db
+
+SECRET = "a" * 32
+CSRF_MIDDLEWARE = "django.middleware.csrf.CsrfViewMiddleware"
+WRITABLE = [door for door in DOORS if door.path != "/api/things/recent/"]
+
+
+def client_of(door: Door) -> Any:
+    if door.world == "async":
+        return AsyncClient(enforce_csrf_checks=True, raise_request_exception=False)
+    return Client(enforce_csrf_checks=True, raise_request_exception=False)
+
+
+def post(door: Door, *, authorization: str | None = None, session: str = "", **headers: str) -> Any:
+    cookie = "; ".join(filter(None, [f"csrftoken={SECRET}", session and f"__session={session}"]))
+    return door.send(authorization, cookie, method="POST", headers=headers, client=client_of(door))
+
+
+@pytest.mark.parametrize("middleware", [True, False], ids=["with-csrf-middleware", "without"])
+@pytest.mark.parametrize("door", WRITABLE, ids=door_id)
+def test_a_cookie_needs_proof_of_intent_at_every_door(
+    local_clerk: LocalClerk, door: Door, middleware: bool, settings: Any
+) -> None:
+    """CSR-01, CSR-03."""
+    if not middleware:
+        settings.MIDDLEWARE = [item for item in settings.MIDDLEWARE if item != CSRF_MIDDLEWARE]
+    user = local_clerk.add_user(email="ada@example.com")
+    token = local_clerk.token(user)
+    good = post(door, session=token, **{"x-csrftoken": SECRET})
+    assert good.status_code == 200
+    assert good.json()["clerk"] == user.id
+    assert good.json()["user"] is not None
+    for headers in (
+        {},
+        {"x-csrftoken": "b" * 32},
+        {"x-csrftoken": SECRET, "origin": "https://evil.example"},
+    ):
+        response = post(door, session=token, **headers)
+        if door.kind == "site" and not middleware:
+            # The middleware refuses nobody; but nobody stands behind what another site may have sent.
+            assert response.json()["user"] is None
+        else:
+            assert response.status_code == 403, headers
+
+
+@pytest.mark.parametrize("door", WRITABLE, ids=door_id)
+def test_a_verified_bearer_needs_none(local_clerk: LocalClerk, door: Door) -> None:
+    """CSR-02."""
+    user = local_clerk.add_user(email="ada@example.com")
+    response = post(door, authorization=f"Bearer {local_clerk.token(user)}")
+    assert response.status_code == 200, response.content
+    assert response.json()["user"] is not None
+
+
+@pytest.mark.parametrize("authorization", ["Basic YTpi", "", "Bearer", "Bearer x", "Bearer a.b.c"])
+@pytest.mark.parametrize("door", WRITABLE, ids=door_id)
+def test_no_other_header_switches_the_check_off(local_clerk: LocalClerk, door: Door, authorization: str) -> None:
+    """CSR-02: what is no verified bearer does not exempt a cookie."""
+    token = local_clerk.token(local_clerk.add_user(email="ada@example.com"))
+    response = post(door, authorization=authorization, session=token)
+    assert response.status_code in (401, 403)
+
+
+def test_a_project_s_exemption_holds_where_no_cookie_of_clerk_s_decides(local_clerk: LocalClerk) -> None:
+    client = Client(enforce_csrf_checks=True)
+    assert client.post("/optional/").status_code == 403
+    assert client.post("/optional/exempt/").status_code == 200
+    token = local_clerk.token(local_clerk.add_user(email="ada@example.com"))
+    client.cookies["__session"] = token
+    assert client.post("/optional/exempt/").status_code == 403
+    assert client.post("/required/exempt/").status_code == 403
+
+
+def test_a_project_without_the_middleware_gets_no_check_it_did_not_ask_for(
+    local_clerk: LocalClerk, settings: Any
+) -> None:
+    settings.MIDDLEWARE = [item for item in settings.MIDDLEWARE if item != CSRF_MIDDLEWARE]
+    assert Client(enforce_csrf_checks=True).post("/optional/").status_code == 200
+
+
+def test_a_subclass_of_the_middleware_counts(settings: Any) -> None:
+    assert csrf.site_enforces()
+    settings.MIDDLEWARE = ["tests.test_csrf.Own"]
+    assert csrf.site_enforces()
+    settings.MIDDLEWARE = ["tests.test_csrf.own_function"]
+    assert not csrf.site_enforces()
+
+
+class Own(csrf.CsrfViewMiddleware):
+    pass
+
+
+def own_function(get_response: Any) -> Any:
+    return get_response

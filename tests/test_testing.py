@@ -1,0 +1,1067 @@
+"""The testing kit itself, over real HTTP: others can only rely on it if it does what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import clerk_backend_api
+import httpx
+import jwt
+import pytest
+from asgiref.sync import async_to_sync
+from clerk_backend_api.models import ClerkErrors, SDKError
+from django.core.cache import caches
+from django.http import HttpRequest, JsonResponse
+from django.test import AsyncClient, Client
+from django.urls import path
+
+import clerk_views.testing
+from clerk_views.conf import PublishableKey, config
+from clerk_views.testing import LocalClerk
+from clerk_views.testing.directory import LocalUser, email_body
+from clerk_views.testing.faults import GARBAGE
+from clerk_views.testing.fixtures import ClerkFixture
+from clerk_views.testing.minting import SESSION_CATEGORY, SigningKey, mint, new_signing_key
+
+
+def what_arrived(request: HttpRequest) -> JsonResponse:
+    """Answer with the credentials that the request carried."""
+    return JsonResponse({"authorization": request.headers.get("Authorization"), "cookies": dict(request.COOKIES)})
+
+
+urlpatterns = [path("what-arrived", what_arrived)]
+
+
+@pytest.fixture(scope="module")
+def _server() -> Iterator[LocalClerk]:
+    with LocalClerk() as server:
+        yield server
+
+
+@pytest.fixture
+def server(_server: LocalClerk) -> LocalClerk:
+    _server.reset()
+    return _server
+
+
+@pytest.fixture
+def sdk(server: LocalClerk) -> Iterator[clerk_backend_api.Clerk]:
+    with clerk_backend_api.Clerk(
+        bearer_auth=server.secret_key, server_url=f"{server.url}/v1", retry_config=None
+    ) as sdk:
+        yield sdk
+
+
+@pytest.fixture
+def api(server: LocalClerk) -> Iterator[httpx.Client]:
+    headers = {"Authorization": f"Bearer {server.secret_key}"}
+    with httpx.Client(base_url=server.url, headers=headers, timeout=5) as client:
+        yield client
+
+
+@pytest.fixture
+def browser(server: LocalClerk) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=5) as client:
+        yield client
+
+
+def connected(server: LocalClerk) -> socket.socket:
+    """Open a connection by hand, and ask for the key set on it."""
+    connection = socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0), timeout=5)
+    connection.sendall(b"GET /v1/jwks HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return connection
+
+
+def claims_of(token: str, key: SigningKey) -> dict[str, Any]:
+    """Verify a token as a third party would, and return its claims."""
+    claims: dict[str, Any] = jwt.decode(
+        token, key.public_pem, algorithms=["RS256"], options={"verify_aud": False, "verify_exp": False}
+    )
+    return claims
+
+
+#: The SDK warns about parameters of its own making whenever it lists users.
+reading_lists = pytest.mark.filterwarnings("ignore:.*DEPRECATED:DeprecationWarning")
+
+
+class TestTheApi:
+    def test_the_sdk_reads_a_user(self, server: LocalClerk, sdk: clerk_backend_api.Clerk) -> None:
+        user = server.add_user(email="ada@example.com", username="ada", first_name="Ada", last_name="Lovelace")
+
+        answer = sdk.users.get(user_id=user.id)
+
+        assert (answer.id, answer.username, answer.first_name, answer.last_name) == (user.id, "ada", "Ada", "Lovelace")
+        assert answer.email_addresses[0].id == answer.primary_email_address_id
+        assert answer.email_addresses[0].email_address == user.email == "ada@example.com"
+        assert (answer.banned, answer.locked) == (False, False)
+        assert re.fullmatch(r"user_[A-Za-z0-9]{27}", user.id)
+        assert abs(answer.updated_at / 1000 - time.time()) < 60
+
+    def test_the_sdk_reads_the_key_set(self, server: LocalClerk, sdk: clerk_backend_api.Clerk) -> None:
+        keys = sdk.jwks.get_jwks().keys
+
+        assert keys is not None
+        assert [key.kid for key in keys] == [server.signing_key.kid] == [server.instance_id]
+        assert (keys[0].kty, keys[0].alg, keys[0].use) == ("RSA", "RS256", "sig")
+
+    def test_the_sdk_verifies_a_token(self, server: LocalClerk) -> None:
+        token = server.token(server.add_user())
+        options = clerk_backend_api.security.VerifyTokenOptions(secret_key=server.secret_key, api_url=server.url)
+
+        assert clerk_backend_api.security.verify_token(token, options)["iss"] == server.issuer
+
+    @reading_lists
+    def test_the_sdk_lists_users_newest_first_and_counts_them(
+        self, server: LocalClerk, sdk: clerk_backend_api.Clerk
+    ) -> None:
+        ids = [server.add_user(email=f"{number}@example.com").id for number in range(12)]
+
+        assert [user.id for user in sdk.users.list(request={})] == ids[:1:-1]
+        assert [user.id for user in sdk.users.list(request={"limit": 5, "offset": 10})] == ids[1::-1]
+        assert sdk.users.count(request={}).total_count == 12
+
+    @pytest.mark.parametrize(
+        ("query", "found"),
+        [
+            ({"email_address": ["ADA@example.com", "nobody@example.com"]}, ["ada"]),
+            ({"email_address": ["second@example.com"]}, ["bob"]),
+            ({"user_id": ["user_bob"]}, ["bob"]),
+            ({"username": ["ada", "cy"]}, ["cy", "ada"]),
+            ({"external_id": ["7"]}, ["cy"]),
+            ({"query": "LOVE"}, ["ada"]),
+            ({"query": "example"}, ["bob", "ada"]),
+            ({"banned": True}, ["cy"]),
+            ({"banned": False}, ["bob", "ada"]),
+            ({"order_by": "username"}, ["ada", "bob", "cy"]),
+            ({"order_by": "-username"}, ["cy", "bob", "ada"]),
+            ({"order_by": "+created_at"}, ["ada", "bob", "cy"]),
+            ({"order_by": "-last_active_at"}, ["ada", "cy", "bob"]),
+        ],
+        ids=str,
+    )
+    @reading_lists
+    def test_lists_are_filtered_and_ordered(
+        self, server: LocalClerk, sdk: clerk_backend_api.Clerk, query: Any, found: list[str]
+    ) -> None:
+        server.add_user(email="ada@example.com", username="ada", last_name="Lovelace", last_active_at=10**12)
+        server.add_user(
+            id="user_bob",
+            email="bob@example.com",
+            username="bob",
+            email_addresses=["second@example.com"],
+            last_active_at=None,
+        )
+        server.add_user(username="cy", external_id="7", banned=True, last_active_at=999)
+
+        assert [user.username for user in sdk.users.list(request=query)] == found
+
+    @pytest.mark.parametrize("query", ["limit=0", "limit=501", "limit=x", "offset=-1"])
+    def test_limits_out_of_range_are_refused(self, api: httpx.Client, query: str) -> None:
+        assert api.get(f"/v1/users?{query}").status_code == 422
+
+    def test_an_unknown_user_is_404_in_clerks_form(self, server: LocalClerk, sdk: clerk_backend_api.Clerk) -> None:
+        user = server.add_user()
+        server.delete_user(user)
+
+        with pytest.raises(ClerkErrors) as caught:
+            sdk.users.get(user_id=user.id)
+
+        assert caught.value.status_code == 404
+        assert caught.value.data.errors[0].code == "resource_not_found"
+
+    @pytest.mark.parametrize("header", [None, "Bearer sk_test_other", "bearer", "{secret}", "Basic {secret}"])
+    def test_a_wrong_secret_key_is_401_in_clerks_form(self, server: LocalClerk, header: str | None) -> None:
+        headers = {} if header is None else {"Authorization": header.format(secret=server.secret_key)}
+
+        answer = httpx.get(f"{server.url}/v1/jwks", headers=headers)
+
+        assert answer.status_code == 401
+        assert answer.headers["Content-Type"] == "application/json"
+        assert answer.json()["errors"][0]["code"] == "clerk_key_invalid"
+        assert set(answer.json()) == {"errors", "clerk_trace_id"}
+
+    def test_other_paths_and_methods_have_answers_too(self, api: httpx.Client) -> None:
+        assert api.get("/v1/organizations").status_code == 404
+        assert api.post("/v1/users", json={}).status_code == 405
+        assert api.get("/elsewhere").status_code == 404
+
+    def test_other_host_names_are_refused(self, api: httpx.Client) -> None:
+        assert api.get("/v1/jwks", headers={"Host": "rebound.example"}).status_code == 421
+
+    def test_one_connection_serves_many_requests(self, server: LocalClerk, api: httpx.Client) -> None:
+        for _ in range(5):
+            api.get("/v1/jwks")
+
+        assert (server.calls.total, server.calls.connections) == (5, 1)
+
+    def test_sixty_four_clients_at_once_are_all_answered(self, server: LocalClerk) -> None:
+        server.faults.slow(0.2)
+        together = threading.Barrier(64)
+
+        def ask(_: int) -> int:
+            together.wait()
+            headers = {"Authorization": f"Bearer {server.secret_key}"}
+            with httpx.Client(trust_env=False, verify=False) as client:  # noqa: S501 - there is no TLS here; saves time
+                return client.get(f"{server.url}/v1/jwks", headers=headers, timeout=20).status_code
+
+        with ThreadPoolExecutor(64) as pool:
+            assert list(pool.map(ask, range(64))) == [200] * 64
+
+        assert server.calls.key_fetches == 64
+        assert server.calls.most_at_once > 10
+
+
+class TestUsers:
+    def test_a_user_can_lack_everything(self, server: LocalClerk, sdk: clerk_backend_api.Clerk) -> None:
+        user = server.add_user()
+
+        assert user.email is None
+        assert user.name == user.id
+        assert user.id in repr(user)
+        assert sdk.users.get(user_id=user.id).email_addresses == []
+
+    @pytest.mark.parametrize(
+        ("verified", "status"),
+        [(True, "verified"), (False, "unverified"), ("expired", "expired"), ("failed", "failed"), (None, None)],
+    )
+    def test_an_address_is_verified_or_not(
+        self, server: LocalClerk, sdk: clerk_backend_api.Clerk, verified: Any, status: str | None
+    ) -> None:
+        user = server.add_user(email="ada@example.com", verified=verified)
+
+        verification = sdk.users.get(user_id=user.id).email_addresses[0].verification
+
+        assert (verification and verification.status) == status
+
+    def test_further_addresses_may_be_text_or_bodies(self, server: LocalClerk) -> None:
+        odd = {"email_address": 5}
+        user = server.add_user(email="a@example.com", email_addresses=["b@example.com", email_body("c@x.org"), odd])
+
+        assert [entry["email_address"] for entry in user.data["email_addresses"]] == [
+            "a@example.com",
+            "b@example.com",
+            "c@x.org",
+            5,
+        ]
+        assert user.email == "a@example.com"
+
+    def test_any_member_of_the_body_can_be_set_to_anything(self, server: LocalClerk, api: httpx.Client) -> None:
+        user = server.add_user(banned="perhaps", brand_new={"a": [1]}, email_addresses=["a@example.com"])
+
+        body = api.get(f"/v1/users/{user.id}").json()
+
+        assert (body["banned"], body["brand_new"]) == ("perhaps", {"a": [1]})
+        assert body["primary_email_address_id"] is None
+
+    def test_an_update_shows_at_once_and_raises_updated_at(self, server: LocalClerk, api: httpx.Client) -> None:
+        user = server.add_user(email="old@example.com", email_addresses=["kept@example.com"], updated_at=2**45)
+
+        assert server.update_user(user, email="new@example.com", first_name="Ada") is user
+
+        body = api.get(f"/v1/users/{user.id}").json()
+        assert [entry["email_address"] for entry in body["email_addresses"]] == ["new@example.com", "kept@example.com"]
+        assert (user.email, user.name) == ("new@example.com", "Ada")
+        assert body["updated_at"] == 2**45 + 1
+
+    def test_an_update_may_set_updated_at_back(self, server: LocalClerk) -> None:
+        user = server.add_user()
+
+        assert server.update_user(user.id, updated_at=5, verified=False).data["updated_at"] == 5
+
+    def test_an_address_can_lose_its_verification(self, server: LocalClerk) -> None:
+        user = server.add_user(email="ada@example.com")
+
+        server.update_user(user, verified=False)
+
+        assert user.email == "ada@example.com"
+        assert user.data["email_addresses"][0]["verification"]["status"] == "unverified"
+
+    def test_an_id_is_taken_once(self, server: LocalClerk) -> None:
+        server.add_user(id="user_1")
+
+        with pytest.raises(ValueError, match="user_1"):
+            server.add_user(id="user_1")
+
+    def test_nobody_is_updated_or_deleted_by_mistake(self, server: LocalClerk) -> None:
+        with pytest.raises(LookupError, match="user_x"):
+            server.update_user("user_x", first_name="X")
+        with pytest.raises(LookupError, match="user_x"):
+            server.delete_user("user_x")
+
+    def test_the_body_that_is_handed_out_is_a_copy(self, server: LocalClerk) -> None:
+        user = server.add_user()
+        user.data["public_metadata"]["role"] = "admin"
+
+        assert user.data["public_metadata"] == {}
+
+
+class TestTokens:
+    def test_a_token_has_clerks_shape(self, server: LocalClerk) -> None:
+        user = server.add_user()
+        before = int(time.time())
+
+        token = server.token(user)
+        claims = claims_of(token, server.signing_key)
+
+        assert jwt.get_unverified_header(token) == {
+            "alg": "RS256",
+            "typ": "JWT",
+            "kid": server.instance_id,
+            "cat": SESSION_CATEGORY,
+        }
+        assert set(claims) == {"azp", "exp", "fva", "iat", "iss", "jti", "nbf", "sid", "sts", "sub", "v"}
+        assert (claims["sub"], claims["iss"], claims["v"], claims["sts"]) == (user.id, server.issuer, 2, "active")
+        assert before <= claims["iat"] <= time.time()
+        assert (claims["exp"] - claims["iat"], claims["iat"] - claims["nbf"]) == (60, 10)
+        assert claims["azp"] == "http://testserver"
+        assert re.fullmatch(r"sess_[A-Za-z0-9]{27}", claims["sid"])
+        assert re.fullmatch(r"ins_[A-Za-z0-9]{27}", server.instance_id)
+
+    def test_version_one_lacks_what_came_with_version_two(self, server: LocalClerk) -> None:
+        claims = claims_of(server.token("user_1", version=1), server.signing_key)
+
+        assert set(claims) == {"azp", "exp", "fva", "iat", "iss", "nbf", "sid", "sub"}
+
+    def test_claims_and_header_are_overridden_and_removed(self, server: LocalClerk) -> None:
+        token = server.token(
+            "user_1", header={"cat": None, "zip": "DEF"}, azp=None, sub=7, user="me", expires_in=-1, issued_at=1000
+        )
+        claims = jwt.decode(token, options={"verify_signature": False})
+
+        assert jwt.get_unverified_header(token) == {
+            "alg": "RS256",
+            "typ": "JWT",
+            "kid": server.instance_id,
+            "zip": "DEF",
+        }
+        assert "azp" not in claims
+        assert (claims["sub"], claims["user"]) == (7, "me")
+        assert (claims["iat"], claims["exp"], claims["nbf"]) == (1000, 999, 990)
+
+    def test_tokens_of_one_user_share_a_session(self, server: LocalClerk) -> None:
+        ada, bob = server.add_user(), server.add_user()
+        sessions = [claims_of(server.token(user), server.signing_key)["sid"] for user in (ada, ada.id, bob)]
+
+        assert sessions[0] == sessions[1] != sessions[2]
+
+    def test_the_first_party_is_the_default(self) -> None:
+        server, nobodys = LocalClerk(port=1, parties=["https://app.example.com"]), LocalClerk(port=1, parties=[])
+
+        assert claims_of(server.token("user_1"), server.signing_key)["azp"] == "https://app.example.com"
+        assert claims_of(nobodys.token("user_1"), nobodys.signing_key)["azp"] == "http://testserver"
+        assert nobodys.settings()["CLERK_AUTH_PARTIES"] == []
+
+    def test_arbitrary_bytes_are_signed_genuinely(self) -> None:
+        key = new_signing_key()
+
+        token = mint(b'{"alg":"RS256"}', b"\xff not JSON", key)
+
+        header, payload, signature = token.split(".")
+        assert jwt.utils.base64url_decode(payload) == b"\xff not JSON"
+        assert jwt.algorithms.RSAAlgorithm(jwt.algorithms.RSAAlgorithm.SHA256).verify(
+            f"{header}.{payload}".encode(), key.private_key.public_key(), jwt.utils.base64url_decode(signature)
+        )
+        assert mint(b'{"alg":"RS256"}', b"\xff not JSON", key.private_key) == token
+
+    def test_a_key_shows_only_its_public_half(self) -> None:
+        key = new_signing_key("ins_1")
+
+        assert repr(key) == "SigningKey(kid='ins_1')"
+        assert key.private_key.key_size == 2048
+        assert set(key.jwk) == {"use", "kty", "kid", "alg", "n", "e"}
+        assert jwt.PyJWK(key.jwk).key.public_numbers() == key.private_key.public_key().public_numbers()
+
+    def test_two_servers_have_different_keys_and_ids(self) -> None:
+        servers = [LocalClerk() for _ in range(3)]
+
+        assert len({server.signing_key.public_pem for server in servers}) == 3
+        assert len({server.instance_id for server in servers}) == 3
+        assert len({server.secret_key for server in servers}) == 3
+
+
+class TestKeyRotation:
+    @staticmethod
+    def published(api: httpx.Client) -> list[str]:
+        return [key["n"] for key in api.get("/v1/jwks").json()["keys"]]
+
+    def test_a_new_key_replaces_the_old_one(self, server: LocalClerk, api: httpx.Client) -> None:
+        old = server.signing_key
+
+        new = server.rotate_keys()
+
+        assert new is server.signing_key
+        assert new.kid != old.kid
+        assert self.published(api) == [new.jwk["n"]]
+        assert claims_of(server.token("user_1"), new)
+        assert jwt.get_unverified_header(server.token("user_1"))["kid"] == new.kid
+
+    def test_the_key_id_may_stay(self, server: LocalClerk, api: httpx.Client) -> None:
+        old = server.signing_key
+
+        assert server.rotate_keys(same_kid=True).kid == old.kid
+        assert old.jwk["n"] not in self.published(api)
+
+    def test_the_old_key_may_stay_published(self, server: LocalClerk, api: httpx.Client) -> None:
+        old = server.signing_key
+
+        new = server.rotate_keys(keep_old=True)
+
+        assert self.published(api) == [old.jwk["n"], new.jwk["n"]]
+        assert jwt.get_unverified_header(server.token("user_1", key=old))["kid"] == old.kid
+
+    def test_any_key_set_can_be_served(self, server: LocalClerk, api: httpx.Client) -> None:
+        odd = [None, {"kty": "oct", "k": "AA"}, 5]
+        server.key_set_override(odd)
+        assert api.get("/v1/jwks").json() == {"keys": odd}
+
+        server.key_set_override(None)
+        assert self.published(api) == [server.signing_key.jwk["n"]]
+
+    def test_keys_are_used_again_but_not_at_once(self, server: LocalClerk) -> None:
+        seen = []
+        for _ in range(12):
+            server.reset()
+            seen.append(server.signing_key.public_pem)
+
+        assert len(set(seen)) < 12
+        assert all(len(set(seen[start : start + 4])) == 4 for start in range(9))
+
+
+class TestFaults:
+    def test_down_drops_the_connection(self, server: LocalClerk, api: httpx.Client) -> None:
+        server.faults.down()
+        with pytest.raises(httpx.RemoteProtocolError, match="disconnected"):
+            api.get("/v1/jwks")
+
+        server.faults.clear()
+        assert api.get("/v1/jwks").status_code == 200
+
+    def test_a_stopped_server_refuses_connections_and_comes_back_on_its_port(self) -> None:
+        server = LocalClerk()
+        with server:
+            url = server.url
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/v1/jwks")
+        with server.start():  # a second start changes nothing
+            assert server.url == url
+            assert httpx.get(f"{url}/v1/jwks").status_code == 401
+
+    def test_slow_answers_as_usual_but_late(self, server: LocalClerk, api: httpx.Client) -> None:
+        server.faults.slow(0.3)
+        started = time.monotonic()
+
+        assert api.get("/v1/jwks").status_code == 200
+        assert time.monotonic() - started >= 0.3
+
+    def test_drip_sends_byte_after_byte_without_end(self, server: LocalClerk, api: httpx.Client) -> None:
+        server.faults.drip(0.001)
+        arrived = b""
+
+        with api.stream("GET", "/v1/jwks") as answer:
+            for piece in answer.iter_bytes():
+                arrived += piece
+                if len(arrived) >= 20:
+                    break
+
+        assert answer.status_code == 200
+        assert arrived.strip() == b""
+
+    def test_drip_drips_the_headers_too(self, server: LocalClerk) -> None:
+        server.faults.drip(0.05)
+
+        with connected(server) as connection:
+            assert [connection.recv(100) for _ in range(4)] == [b"H", b"T", b"T", b"P"]
+
+    def test_a_status_comes_with_headers_and_clerks_error_body(self, server: LocalClerk, api: httpx.Client) -> None:
+        server.faults.status(429, headers={"Retry-After": "7"})
+
+        answer = api.get("/v1/users/user_1")
+
+        assert (answer.status_code, answer.headers["Retry-After"]) == (429, "7")
+        assert answer.json()["errors"][0]["code"] == "too_many_requests"
+
+    def test_a_status_may_have_any_body_and_any_number(self, server: LocalClerk, api: httpx.Client) -> None:
+        server.faults.status(599, body=b"<html>")
+
+        answer = api.get("/v1/jwks")
+
+        assert (answer.status_code, answer.content) == (599, b"<html>")
+
+    def test_a_redirect_names_its_target_and_secrets_are_seen_to_follow(
+        self, server: LocalClerk, api: httpx.Client
+    ) -> None:
+        server.faults.redirect(f"{server.url}/trap")
+
+        assert api.get("/v1/jwks").headers["Location"] == f"{server.url}/trap"
+        api.get("/v1/jwks", follow_redirects=True)
+
+        assert server.calls.paths[-1].path == "/trap"
+        assert server.calls.paths[-1].headers["authorization"] == "Bearer [hidden]"
+
+    def test_a_fault_can_be_limited_to_a_path(self, server: LocalClerk, api: httpx.Client) -> None:
+        server.faults.status(500)
+        server.faults.status(503, path="/v1/users")
+
+        assert api.get("/v1/users").status_code == 503
+        assert api.get("/v1/users/user_1").status_code == 503
+        assert api.get("/v1/jwks").status_code == 500
+        assert api.get("/sign-in").status_code == 200
+
+    def test_a_fault_can_be_limited_to_a_number_of_times(self, server: LocalClerk, api: httpx.Client) -> None:
+        server.faults.status(500, times=2)
+        server.faults.status(429, times=1, path="/v1/jwks")
+
+        assert [api.get("/v1/jwks").status_code for _ in range(4)] == [500, 500, 429, 200]
+
+    def test_a_later_fault_takes_the_place_of_an_earlier_one(self, server: LocalClerk, api: httpx.Client) -> None:
+        server.faults.down()
+        server.faults.status(500)
+
+        assert api.get("/v1/jwks").status_code == 500
+
+    def test_unknown_garbage_is_refused(self, server: LocalClerk) -> None:
+        with pytest.raises(ValueError, match="wrong-types"):
+            server.faults.garbage("nonsense")
+
+    @pytest.mark.parametrize("kind", sorted(set(GARBAGE) - {"endless", "huge", "gzip-bomb"}))
+    def test_garbage_is_of_no_use_to_the_sdk(self, server: LocalClerk, sdk: clerk_backend_api.Clerk, kind: str) -> None:
+        server.faults.garbage(kind)
+
+        try:
+            user: Any = sdk.users.get(user_id="user_1")
+        except (SDKError, clerk_backend_api.models.ClerkBaseError, httpx.HTTPError, RecursionError, ValueError):
+            return
+        pytest.fail(f"{kind} was read as {user!r:.200}")
+
+    @pytest.mark.parametrize("kind", ["huge", "gzip-bomb"])
+    def test_huge_garbage_is_fifty_megabytes_of_good_json(
+        self, server: LocalClerk, api: httpx.Client, kind: str
+    ) -> None:
+        server.faults.garbage(kind)
+
+        body = api.get("/v1/jwks").content
+
+        assert len(body) >= 50 * 1024 * 1024
+        assert set(json.loads(body)) == {"pad"}
+
+    def test_endless_garbage_does_not_end(self, server: LocalClerk, api: httpx.Client) -> None:
+        server.faults.garbage("endless")
+        arrived = 0
+
+        with api.stream("GET", "/v1/jwks") as answer:
+            for piece in answer.iter_raw():
+                arrived += len(piece)
+                if arrived > 1_000_000:
+                    break
+
+        assert arrived > 1_000_000
+
+    def test_any_bytes_can_be_the_answer_to_a_path(self, server: LocalClerk, api: httpx.Client) -> None:
+        server.respond("/v1/jwks", b"\x00\x01", 418, "text/x-odd", [("X-Odd", "yes")])
+
+        answer = api.get("/v1/jwks?a=b")
+
+        assert (answer.status_code, answer.content) == (418, b"\x00\x01")
+        assert (answer.headers["Content-Type"], answer.headers["X-Odd"]) == ("text/x-odd", "yes")
+        assert api.get("/v1/users").status_code == 200
+
+
+class TestStopping:
+    @pytest.mark.parametrize("fault", ["slow", "drip", "endless", "huge", "none"])
+    def test_stop_does_not_wait_for_clients(self, fault: str) -> None:
+        server = LocalClerk().start()
+        faults = server.faults
+        {
+            "slow": lambda: faults.slow(60),
+            "drip": lambda: faults.drip(60),
+            "endless": lambda: faults.garbage("endless"),
+            "huge": lambda: faults.garbage("huge"),
+            "none": lambda: None,
+        }[fault]()
+        with connected(server):
+            while not server.calls.total:
+                time.sleep(0.01)
+            started = time.monotonic()
+            server.stop()
+            assert time.monotonic() - started < 2
+        server.stop()  # twice does no harm
+
+    def test_stop_does_not_wait_for_clients_that_say_nothing(self) -> None:
+        server = LocalClerk().start()
+        with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0)):
+            while not server.calls.connections:
+                time.sleep(0.01)
+            server.stop()
+
+    def test_a_client_that_leaves_early_is_no_error(
+        self, server: LocalClerk, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        server.faults.drip(0.001)
+        with connected(server) as connection:
+            connection.recv(1)
+        time.sleep(0.1)
+        server.reset()
+
+        assert capfd.readouterr().err == ""
+
+    def test_a_mistake_in_the_answer_is_shown(
+        self, server: LocalClerk, api: httpx.Client, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        server.respond("/v1/jwks", "text, where bytes belong")  # type: ignore[arg-type]  # the mistake
+
+        with pytest.raises(httpx.TransportError):
+            api.get("/v1/jwks")
+
+        assert "TypeError" in capfd.readouterr().err
+
+
+class TestCalls:
+    def test_requests_are_counted_by_path(self, server: LocalClerk, api: httpx.Client) -> None:
+        api.get("/v1/jwks")
+        api.get("/v1/users/user_1")
+        api.get("/v1/users/user_2?x=y")
+        api.get("/v1/users/count")
+        api.get("/v1/users?limit=3")
+        api.get("/sign-in")
+
+        calls = server.calls
+        assert (calls.key_fetches, calls.user_fetches, calls.total) == (1, 2, 6)
+        assert calls.count("/v1/users/{id}") == 3
+        assert calls.count("/v1/users") == 1
+        assert calls.count("/v1/users/user_2") == 1
+        assert calls.paths[4][:2] == ("GET", "/v1/users?limit=3")
+
+        calls.reset()
+        assert (calls.total, calls.connections, calls.most_at_once) == (0, 0, 0)
+
+    def test_requests_are_kept_without_their_secrets(self, server: LocalClerk, api: httpx.Client) -> None:
+        api.get("/v1/jwks", headers={"Cookie": "__session=secret-cookie", "X-Odd": "kept"})
+        api.get("/v1/jwks", headers={"Authorization": "secret-without-scheme"})
+
+        shown = repr(server.calls.paths)
+        assert server.secret_key not in shown
+        assert "secret-" not in shown
+        assert server.calls.paths[0].headers["x-odd"] == "kept"
+        assert server.calls.paths[0].headers["authorization"] == "Bearer [hidden]"
+        assert server.calls.paths[1].headers["authorization"] == "[hidden]"
+
+
+class TestSettings:
+    def test_settings_agree_with_the_library(self, server: LocalClerk, settings: Any) -> None:
+        for name, value in server.settings().items():
+            setattr(settings, name, value)
+
+        read = config()
+
+        assert (read.secret_key, read.api_url) == (server.secret_key, server.url)
+        assert read.issuers == (server.issuer,)
+        assert read.sign_in_url == f"{server.url}/sign-in"
+        assert "http://testserver" in read.auth_parties
+        assert read.publishable_key is not None
+        assert read.publishable_key.cookie_suffix == server.cookie_suffix
+        assert not read.publishable_key.is_production
+
+    def test_settings_of_the_project_and_its_environment_do_not_get_in_the_way(
+        self, server: LocalClerk, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CLERK_JWT_KEY", new_signing_key().public_pem)
+        settings.CLERK_ISSUER = "https://clerk.example.com"
+        settings.CLERK_AUDIENCE = "https://app.example.com"
+        for name, value in server.settings().items():
+            setattr(settings, name, value)
+
+        assert (config().jwt_key, config().issuers, config().audience) == (None, (server.issuer,), ())
+
+    def test_overrides_come_last(self, server: LocalClerk) -> None:
+        assert server.settings(CLERK_API_URL="http://127.0.0.1:9", X=1)["CLERK_API_URL"] == "http://127.0.0.1:9"
+
+    def test_the_address_is_known_once_there_is_a_port(self) -> None:
+        server = LocalClerk()
+        with pytest.raises(RuntimeError, match="start"):
+            server.settings()
+        assert LocalClerk(port=4321).url == "http://127.0.0.1:4321"
+        assert "stopped" in repr(server)
+
+    def test_a_reset_makes_another_instance(self, server: LocalClerk, api: httpx.Client) -> None:
+        user = server.add_user()
+        before = (server.secret_key, server.instance_id, server.url)
+        server.faults.down()
+        server.respond("/v1/jwks", b"")
+        server.key_set_override([])
+
+        server.reset()
+
+        assert server.secret_key != before[0]
+        assert server.instance_id != before[1]
+        assert server.url == before[2]
+        assert server.calls.total == 0
+        headers = {"Authorization": f"Bearer {server.secret_key}"}
+        assert api.get("/v1/jwks", headers=headers).json() == {"keys": [server.signing_key.jwk]}
+        assert api.get(f"/v1/users/{user.id}", headers=headers).status_code == 404
+
+    def test_a_server_that_never_started_can_be_reset_and_stopped(self) -> None:
+        server = LocalClerk(secret_key="sk_test_mine")
+        assert server.secret_key == "sk_test_mine"
+        server.reset()
+        server.stop()
+        assert server.secret_key != "sk_test_mine"
+
+    def test_it_listens_on_loopback_alone(self, server: LocalClerk) -> None:
+        # On Linux all of 127.0.0.0/8 is this machine, so 127.0.0.2 answers to whoever listens on every address.
+        with pytest.raises(OSError):  # noqa: PT011 - refused here, unreachable on other systems
+            socket.create_connection(("127.0.0.2", urlsplit(server.url).port or 0), timeout=0.5)
+
+
+def set_cookies(answer: httpx.Response) -> dict[str, tuple[str, set[str]]]:
+    """Return the cookies that an answer sets: name to value and attributes."""
+    cookies = {}
+    for header in answer.headers.get_list("set-cookie"):
+        pair, *attributes = header.split("; ")
+        name, _, value = pair.partition("=")
+        cookies[name] = (value, set(attributes))
+    return cookies
+
+
+class TestTheSignInPage:
+    def test_it_lists_everybody_with_everything_escaped(self, server: LocalClerk, browser: httpx.Client) -> None:
+        evil = "<script>alert('x')</script>\"&"
+        server.add_user(email="ada@example.com", first_name="Ada", last_name="Lovelace")
+        server.add_user(id='user_"><b>', email=f"{evil}@example.com", first_name=evil)
+
+        page = browser.get("/sign-in", params={"redirect_url": f"http://127.0.0.1/?{evil}"})
+
+        assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+        assert page.headers["Cache-Control"] == "no-store"
+        assert "Ada Lovelace" in page.text
+        assert "ada@example.com" in page.text
+        assert "<script" not in page.text
+        assert "<b>" not in page.text
+        assert "&lt;script&gt;" in page.text
+
+    def test_it_says_so_when_there_is_nobody(self, browser: httpx.Client) -> None:
+        assert "add_user()" in browser.get("/sign-in").text
+
+    def test_choosing_a_user_signs_in_and_goes_back(self, server: LocalClerk, browser: httpx.Client) -> None:
+        user = server.add_user(email="ada@example.com")
+        target = "http://127.0.0.1:8000/invoices?page=2&a=%2F#end"
+
+        answer = browser.post("/sign-in", data={"user_id": user.id, "redirect_url": target})
+
+        assert (answer.status_code, answer.headers["Location"]) == (303, target)
+        cookies = set_cookies(answer)
+        suffix = PublishableKey(server.publishable_key, "unused", False).cookie_suffix
+        assert set(cookies) == {"__session", f"__session_{suffix}", "__client_uat", f"__client_uat_{suffix}"}
+        assert cookies["__session"] == cookies[f"__session_{suffix}"]
+        assert all(attributes == {"Path=/", "SameSite=Lax", "Max-Age=31536000"} for _, attributes in cookies.values())
+        claims = claims_of(cookies["__session"][0], server.signing_key)
+        assert (claims["sub"], claims["azp"]) == (user.id, "http://127.0.0.1:8000")
+        assert claims["exp"] - claims["iat"] == 60
+        assert abs(int(cookies["__client_uat"][0]) - time.time()) < 60
+        assert user.data["last_sign_in_at"] is not None
+
+    def test_each_sign_in_is_a_session_of_its_own_with_the_lifetime_asked_for(self) -> None:
+        with LocalClerk(session_lifetime=3600) as server, httpx.Client(base_url=server.url) as browser:
+            user = server.add_user()
+            tokens = [
+                set_cookies(browser.post("/sign-in", data={"user_id": user.id}))["__session"][0] for _ in range(2)
+            ]
+            first, second = [claims_of(token, server.signing_key) for token in tokens]
+            assert first["sid"] != second["sid"]
+            assert first["exp"] - first["iat"] == 3600
+            assert claims_of(server.token(user), server.signing_key)["sid"] == second["sid"]
+
+    @pytest.mark.parametrize(
+        "target",
+        [
+            "https://evil.example/",
+            "http://evil.example/",
+            "//evil.example/",
+            "/invoices",
+            "javascript:alert(1)",
+            "http://localhost.evil.example/",
+            "http://127.0.0.1.evil.example/",
+            "http://localhost@evil.example/",
+            "http://localhost:80@evil.example/",
+            "http://user@localhost/",
+            "http://localhost\\@evil.example/",
+            "http://evil.example\\@localhost/",
+            "http:\\\\evil.example/",
+            " http://localhost/",
+            "http://localhost\t.evil.example/",
+            "http://[::1]/",
+            "http://2130706433/",
+            "https://localhost/",
+            "HTTP://localhost/",
+            "http://localhost:port/",
+            "",
+        ],
+    )
+    def test_it_leads_to_no_other_place_than_this_machine(
+        self, server: LocalClerk, browser: httpx.Client, target: str
+    ) -> None:
+        user = server.add_user(email="ada@example.com")
+
+        page = browser.get("/sign-in", params={"redirect_url": target})
+        answer = browser.post("/sign-in", data={"user_id": user.id, "redirect_url": target})
+        farewell = browser.post("/sign-out", data={"redirect_url": target})
+
+        assert page.status_code == answer.status_code == farewell.status_code == 200
+        assert "evil" not in page.text
+        assert "You are signed in" in answer.text
+        assert "__session" in set_cookies(answer)
+        assert claims_of(set_cookies(answer)["__session"][0], server.signing_key)["azp"] == server.url
+        assert "You are signed out" in farewell.text
+
+    def test_line_breaks_do_not_get_into_the_headers(self, server: LocalClerk, browser: httpx.Client) -> None:
+        user = server.add_user()
+        target = "http://127.0.0.1/\r\nSet-Cookie: evil=1"
+
+        answer = browser.post("/sign-in", data={"user_id": user.id, "redirect_url": target})
+
+        assert answer.headers["Location"] == "http://127.0.0.1/%0D%0ASet-Cookie:%20evil=1"
+        assert "evil" not in set_cookies(answer)
+
+    def test_the_page_moves_to_the_host_name_of_the_application(
+        self, server: LocalClerk, browser: httpx.Client
+    ) -> None:
+        user = server.add_user()
+        target = "http://localhost:8000/a?b=c&d"
+
+        page = browser.get("/sign-in", params={"redirect_url": target})
+        there = urlsplit(page.headers["Location"])
+        posted = browser.post("/sign-in", data={"user_id": user.id, "redirect_url": target})
+
+        assert page.status_code == posted.status_code == 307
+        assert (there.netloc, there.path) == (
+            server.url.removeprefix("http://").replace("127.0.0.1", "localhost"),
+            "/sign-in",
+        )
+        assert parse_qs(there.query) == {"redirect_url": [target]}
+        assert posted.headers["Location"] == page.headers["Location"]
+        assert not set_cookies(posted)
+        host = {"Host": there.netloc}
+        assert browser.get(f"/sign-in?{there.query}", headers=host).status_code == 200
+        done = browser.post(f"/sign-in?{there.query}", data={"user_id": user.id}, headers=host)
+        assert (done.status_code, done.headers["Location"]) == (303, target)
+
+    def test_signing_out_clears_the_cookies_and_goes_back(self, server: LocalClerk, browser: httpx.Client) -> None:
+        answer = browser.post("/sign-out", data={"redirect_url": "http://127.0.0.1:8000/"})
+
+        cookies = set_cookies(answer)
+        assert (answer.status_code, answer.headers["Location"]) == (303, "http://127.0.0.1:8000/")
+        assert cookies["__session"] == ("", {"Path=/", "Max-Age=0", "SameSite=Lax"})
+        assert cookies[f"__session_{server.cookie_suffix}"] == cookies["__session"]
+        assert cookies["__client_uat"][0] == cookies[f"__client_uat_{server.cookie_suffix}"][0] == "0"
+
+    def test_signing_out_takes_a_post(self, browser: httpx.Client) -> None:
+        answer = browser.get("/sign-out")
+
+        assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
+        assert not set_cookies(answer)
+
+    def test_an_unknown_user_does_not_get_in(self, browser: httpx.Client) -> None:
+        answer = browser.post("/sign-in", data={"user_id": "user_x"})
+
+        assert answer.status_code == 404
+        assert "There is no such user" in answer.text
+        assert not set_cookies(answer)
+
+    @pytest.mark.parametrize("state", ["banned", "locked"])
+    def test_a_banned_or_locked_user_does_not_get_in(
+        self, server: LocalClerk, browser: httpx.Client, state: str
+    ) -> None:
+        user = server.add_user(email="ada@example.com", banned=state == "banned", locked=state == "locked")
+
+        page = browser.get("/sign-in").text
+        answer = browser.post("/sign-in", data={"user_id": user.id})
+
+        assert re.search(rf"disabled>.*{state}", page)
+        assert answer.status_code == 403
+        assert not set_cookies(answer)
+
+
+def drf_client() -> Any:
+    """Return REST framework's client, where that is installed."""
+    return pytest.importorskip("rest_framework.test").APIClient()
+
+
+@pytest.fixture(scope="module")
+def seen() -> list[tuple[str, str]]:
+    """What earlier tests found."""
+    return []
+
+
+@pytest.mark.urls(__name__)
+class TestTheFixtures:
+    @staticmethod
+    def ask(client: Any) -> Any:
+        get = async_to_sync(client.get) if isinstance(client, AsyncClient) else client.get
+        return get("/what-arrived").json()
+
+    @pytest.fixture(params=[Client, AsyncClient, drf_client], ids=["sync", "async", "drf"])
+    def any_client(self, request: pytest.FixtureRequest) -> Any:
+        return request.param()
+
+    def test_settings_point_at_the_server(self, local_clerk: LocalClerk) -> None:
+        assert config().api_url == local_clerk.url
+        assert config().secret_key == local_clerk.secret_key
+
+    def test_each_test_finds_an_empty_server(self, local_clerk: LocalClerk, seen: list[tuple[str, str]]) -> None:
+        assert not local_clerk.calls.total
+        assert (local_clerk.secret_key, local_clerk.instance_id) not in seen
+        seen.append((local_clerk.secret_key, local_clerk.instance_id))
+        local_clerk.add_user(id="user_always_the_same")
+        local_clerk.faults.down()
+        caches["default"].set("left-over", 1)
+
+    test_and_so_does_the_next = test_each_test_finds_an_empty_server
+
+    def test_caches_in_this_process_are_emptied_and_others_are_not(
+        self, settings: Any, tmp_path: Path, request: pytest.FixtureRequest
+    ) -> None:
+        settings.CACHES = {
+            "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+            "shared": {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": str(tmp_path)},
+        }
+        caches["default"].set("key", 1)
+        caches["shared"].set("key", 1)
+
+        request.getfixturevalue("local_clerk")
+
+        assert (caches["default"].get("key"), caches["shared"].get("key")) == (None, 1)
+
+    def test_a_client_signs_in_with_a_cookie(self, clerk: ClerkFixture, any_client: Any) -> None:
+        user = clerk.add_user(email="ada@example.com")
+
+        token = clerk.sign_in(any_client, user, sts="pending")
+
+        arrived = self.ask(any_client)
+        assert arrived["authorization"] is None
+        assert arrived["cookies"]["__session"] == token
+        assert set(arrived["cookies"]) == {"__session", "__client_uat"}
+        assert claims_of(token, clerk.server.signing_key)["sts"] == "pending"
+        assert int(arrived["cookies"]["__client_uat"]) <= time.time()
+
+    def test_a_client_signs_in_with_a_bearer_token(self, clerk: ClerkFixture, any_client: Any) -> None:
+        clerk.sign_in(any_client, "user_before")
+
+        token = clerk.sign_in(any_client, "user_now", via="bearer")
+
+        arrived = self.ask(any_client)
+        assert arrived["authorization"] == f"Bearer {token}"
+        assert arrived["cookies"] == {}
+
+    @pytest.mark.parametrize("via", ["cookie", "bearer"])
+    def test_a_client_signs_out(self, clerk: ClerkFixture, any_client: Any, via: Any) -> None:
+        any_client.cookies["theme"] = "dark"
+        clerk.sign_in(any_client, "user_1", via=via)
+
+        clerk.sign_out(any_client)
+
+        assert self.ask(any_client) == {"authorization": None, "cookies": {"theme": "dark"}}
+
+    def test_the_sign_in_is_no_later_than_its_token(self, clerk: ClerkFixture) -> None:
+        client = Client()
+
+        clerk.sign_in(client, "user_1", issued_at=1000.5)
+
+        assert client.cookies["__client_uat"].value == "1000"
+
+    def test_tokens_are_those_of_the_server(self, clerk: ClerkFixture, local_clerk: LocalClerk) -> None:
+        user = clerk.add_user(email="ada@example.com")
+
+        assert clerk.server is local_clerk
+        assert isinstance(user, LocalUser)
+        assert claims_of(clerk.token(user, extra=1), local_clerk.signing_key)["extra"] == 1
+
+
+def run_pytest(tmp_path: Path, *arguments: str, **files: str) -> subprocess.CompletedProcess[str]:
+    """Run pytest in a small project that has nothing of ours but the plugin."""
+    for name, text in files.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")  # or that of our own project would be found above
+    installed = any(entry.name == "clerk_views" for entry in entry_points(group="pytest11"))
+    plugin = () if installed else ("-p", "clerk_views.testing.fixtures")
+    environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-W", "error"]
+    return subprocess.run(
+        [*command, *plugin, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
+class TestOtherProjects:
+    def test_a_project_without_django_settings_is_not_disturbed(self, tmp_path: Path) -> None:
+        result = run_pytest(
+            tmp_path,
+            "-p",
+            "no:django",
+            test_it="""
+import sys
+def test_nothing_heavy_is_loaded():
+    assert not {"clerk_views.testing.server", "clerk_backend_api", "rest_framework"} & set(sys.modules)
+""",
+        )
+
+        assert result.returncode == 0, result.stdout + result.stderr
+
+    @pytest.mark.parametrize(
+        ("plugins", "fixtures"),
+        [(["-p", "no:django"], "clerk"), ([], "clerk, settings"), ([], "settings, clerk")],
+        ids=["without pytest-django", "with", "with its fixture first"],
+    )
+    def test_the_fixtures_put_settings_back(self, tmp_path: Path, plugins: list[str], fixtures: str) -> None:
+        result = run_pytest(
+            tmp_path,
+            *plugins,
+            conftest="""
+import django
+from django.conf import settings
+settings.configure(CLERK_SECRET_KEY="sk_test_before")
+django.setup()
+""",
+            test_it=f"""
+from django.conf import settings as now
+def test_inside({fixtures}):
+    assert now.CLERK_SECRET_KEY == clerk.server.secret_key
+    assert now.CLERK_API_URL == clerk.server.url
+    if "settings" in locals():
+        settings.CLERK_TIMEOUT_MS = 777
+test_inside_again = test_inside
+def test_afterwards():
+    assert now.CLERK_SECRET_KEY == "sk_test_before"
+    assert not hasattr(now, "CLERK_API_URL")
+    assert not hasattr(now, "CLERK_TIMEOUT_MS")
+""",
+        )
+
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+class TestThePackage:
+    def test_its_names_are_there(self) -> None:
+        assert all(hasattr(clerk_views.testing, name) for name in clerk_views.testing.__all__)
+        with pytest.raises(AttributeError, match="NoSuchName"):
+            clerk_views.testing.NoSuchName  # noqa: B018 - the access is the test
+
+    def test_nothing_in_the_library_imports_it(self) -> None:
+        package = Path(clerk_views.testing.__file__).parents[1]
+        others = [file for file in package.rglob("*.py") if "testing" not in file.relative_to(package).parts]
+
+        assert others
+        for file in others:
+            assert not re.search(r"^\s*(?:from|import)\s.*\btesting\b", file.read_text(), re.MULTILINE), file
