@@ -190,8 +190,9 @@ class _Resolution:
 
     def lead(self, user: AbstractBaseUser | None, flight: Flight) -> Resolved:
         """Compare the user with Clerk for everybody who asks meanwhile, in this process and the others."""
-        claimed = self.memory.claim()
+        claimed = False
         try:
+            claimed = self.memory.claim()
             if not claimed:
                 if user is not None:
                     return _admit(user, "cache", 0.0)
@@ -208,8 +209,12 @@ class _Resolution:
         finally:
             if claimed:
                 self.memory.release()
-            database = connections[router.db_for_write(get_user_model())]
-            flights.land(flight, linger=OPEN_TRANSACTION if user is None and database.in_atomic_block else 0)
+            flights.land(flight, linger=OPEN_TRANSACTION if self.is_unseen(user, flight) else 0)
+
+    def is_unseen(self, user: AbstractBaseUser | None, flight: Flight) -> bool:
+        """Say whether there is a new row that others cannot see until our caller's transaction ends."""
+        database = connections[router.db_for_write(get_user_model())]
+        return user is None and flight.profile is not None and flight.error is None and database.in_atomic_block
 
     def wait_for_other_process(self) -> bool:
         """Wait for at most half of the budget, and say whether the turn is ours then; it is taken in any case."""

@@ -155,7 +155,7 @@ class _Attempt:
             return None
         carriers = self.users.filter(**{field.name: self.profile.id})
         users = [user for user in carriers if getattr(user, field.name) == self.profile.id]
-        if len(users) > 1 or any(self.is_linked(user) for user in users):
+        if len(users) > 1 or any(self.is_linked_elsewhere(user) for user in users):
             raise self.link_refused("users who carry the id are several, or linked to another id")
         return users[0] if users else None
 
@@ -171,16 +171,16 @@ class _Attempt:
             return None
         if len(users) > 1:
             raise self.link_refused("several users have the address")
-        if self.is_linked(users[0]) or self.carries_other_id(users[0]):
+        if self.is_linked_elsewhere(users[0]) or self.carries_other_id(users[0]):
             raise self.link_refused("the user of the address belongs to another Clerk user")
         return users[0]
 
-    def is_linked(self, user: User) -> bool:
-        return self.accounts.filter(user=user).exists()
+    def is_linked_elsewhere(self, user: User) -> bool:
+        return self.accounts.filter(user=user).exclude(clerk_id=self.profile.id).exists()
 
     def carries_other_id(self, user: User) -> bool:
         field = self.columns.clerk_id
-        return field is not None and bool(getattr(user, field.name))
+        return field is not None and getattr(user, field.name) not in (None, "", self.profile.id)
 
     def link_refused(self, why: str) -> AccountRefused:
         logger.warning("Clerk user %.100r was not linked: %s.", self.profile.id, why)

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from clerk_views import clerk_required
+from clerk_views import clerk_required, get_clerk
 from clerk_views.auth import ClerkAuth
 from clerk_views.drf import ClerkAuthentication, IsClerkAuthenticated
 from tests.views import who
@@ -61,8 +61,13 @@ class ThenSession(Api):
 
 
 class SessionFirst(Api):
+    """Where the first class answers, ours is never asked; whoever wants to know of Clerk asks get_clerk()."""
+
     authentication_classes = [SessionAuthentication, ClerkAuthentication]
     permission_classes = [permissions.IsAuthenticated]
+
+    def get(self, request: Request) -> Response:
+        return Response({"clerk": get_clerk(request).user_id, "user": request.user.pk})
 
 
 class ThenBasic(Api):

@@ -65,20 +65,23 @@ class ClerkFixture:
             The token. It lives 60 seconds unless ``expires_in`` says otherwise.
         """
         self.sign_out(client)
+        issued_at = claims.setdefault("issued_at", time.time())
         token = self.server.token(user, **claims)
         if via == "bearer":
             _defaults(client)[_authorization(client)] = f"Bearer {token}"
         else:
             client.cookies["__session"] = token
-            # When the browser signed in; a token older than that would be taken for a left-over.
-            client.cookies["__client_uat"] = str(int(claims.get("issued_at") or time.time()))
+            # When the browser signed in; a token from before that would count as a left-over.
+            client.cookies["__client_uat"] = str(int(issued_at))
         return token
 
     def sign_out(self, client: Client | AsyncClient, /) -> None:
-        """Let a test client send no Clerk credential any more."""
+        """Let a test client send no Clerk credential any more. An Authorization header of another scheme stays."""
         for name in self.server.session_cookies(""):
             client.cookies.pop(name, None)
-        _defaults(client).pop(_authorization(client), None)
+        defaults, name = _defaults(client), _authorization(client)
+        if defaults.get(name, "").startswith("Bearer "):
+            del defaults[name]
 
 
 def _defaults(client: Client | AsyncClient) -> dict[str, Any]:
@@ -116,10 +119,11 @@ def local_clerk(_local_clerk_server: LocalClerk, request: pytest.FixtureRequest)
 
     _local_clerk_server.reset()
     for alias, cache in settings.CACHES.items():
-        if cache["BACKEND"] == "django.core.cache.backends.locmem.LocMemCache":
+        if cache.get("BACKEND") == "django.core.cache.backends.locmem.LocMemCache":
             caches[alias].clear()
     values = _local_clerk_server.settings()
-    if request.config.pluginmanager.has_plugin("django"):
+    plugins = request.config.pluginmanager.get_plugins()
+    if any(getattr(plugin, "__name__", "") == "pytest_django.plugin" for plugin in plugins):
         # pytest-django's own fixture must make the change: overrides that end in another order than they began
         # leave the wrong settings behind, and the test may be using that fixture too.
         wrapper = request.getfixturevalue("settings")

@@ -273,14 +273,14 @@ class LocalClerk:
         )
         return mint(overridden(session_header(key.kid), header or {}), overridden(base, claims), key)
 
-    def session_cookies(self, token: str) -> dict[str, str]:
+    def session_cookies(self, token: str, signed_in_at: float = 0) -> dict[str, str]:
         """
         Return the cookies that clerk-js keeps for a session, by name.
 
-        ``__session`` is the token and ``__client_uat`` the time of the sign-in in Unix seconds, each also with this
-        instance's suffix.
+        ``__session`` is the token and ``__client_uat`` the time of the sign-in in Unix seconds, which must not be later
+        than the token's ``iat``; each also with this instance's suffix.
         """
-        cookies = {"__session": token, "__client_uat": str(int(time.time()))}
+        cookies = {"__session": token, "__client_uat": str(int(signed_in_at))}
         return cookies | {f"{name}_{self.cookie_suffix}": value for name, value in cookies.items()}
 
     def rotate_keys(self, *, same_kid: bool = False, keep_old: bool = False) -> SigningKey:
@@ -328,7 +328,9 @@ class LocalClerk:
     def _open_session(self, user: LocalUser, origin: str) -> dict[str, str]:
         with self._lock:
             self._sessions[user.id] = new_id("sess")
-        return self.session_cookies(self.token(user, expires_in=self.session_lifetime, azp=origin))
+        now = time.time()
+        token = self.token(user, expires_in=self.session_lifetime, issued_at=now, azp=origin)
+        return self.session_cookies(token, now)
 
     def _handle(self, exchange: Exchange) -> None:
         parts = urlsplit(exchange.path)

@@ -231,8 +231,8 @@ def prepare_site(port: int, database: Path, settings: dict[str, Any]) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "mysite.settings"
     os.environ["DEMO_DATABASE"] = str(database)
     os.environ["DEMO_PORT"] = str(port)
-    override_settings(**settings).enable()
     django.setup()
+    override_settings(**settings).enable()
     call_command("migrate", verbosity=0, interactive=False)
 
 
