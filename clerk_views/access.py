@@ -121,7 +121,7 @@ def attach(request: Any, auth: ClerkAuth | None = None) -> None:
         memo.session_user = base.__dict__.get("user")
         memo.session_auser = base.__dict__.get("auser")
         base.user = SimpleLazyObject(partial(user_of, base))  # type: ignore[assignment]  # lazy, as Django's own
-        base.auser = partial(_auser_of, base)  # type: ignore[method-assign,assignment]  # likewise
+        base.auser = partial(_auser_of, base)  # likewise
 
 
 def attach_clerk(request: Any, auth: ClerkAuth | None = None) -> None:

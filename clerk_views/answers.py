@@ -7,6 +7,7 @@ The texts are fixed for each reason; nothing that was seen in a credential, a se
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -93,9 +94,8 @@ def unauthenticated(
 def forbidden(request: HttpRequest, reason: str, *, page: bool) -> HttpResponseBase:
     """Answer somebody who may not: the project's own 403 page, or JSON."""
     if page:
-        handler = get_resolver(get_urlconf()).resolve_error_handler(403)
-        response: HttpResponseBase = handler(request, exception=PermissionDenied(FORBIDDEN))
-        return response
+        handler: Callable[..., HttpResponseBase] = get_resolver(get_urlconf()).resolve_error_handler(403)
+        return handler(request, exception=PermissionDenied(FORBIDDEN))
     return JsonResponse({"detail": FORBIDDEN, "code": reason}, status=403)
 
 
@@ -104,7 +104,7 @@ def unavailable(request: HttpRequest, error: ClerkUnavailable, *, page: bool) ->
     response: HttpResponse
     if page:
         try:
-            text = loader.render_to_string("503.html", {}, request)
+            text: str = loader.render_to_string("503.html", {}, request)
         except TemplateDoesNotExist:
             text = _PAGE.format(title="Back in a moment", text=UNAVAILABLE)
         response = HttpResponse(text, status=503)

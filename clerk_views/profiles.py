@@ -121,10 +121,8 @@ def read_claims(clerk_id: str, claims: Mapping[str, Any], names: Mapping[str, st
 
 def cleaned(value: Any) -> Any:
     """Return a value without the characters that databases refuse, however deep they are in it."""
-    if isinstance(value, Enum):
-        value = value.value
     if isinstance(value, str):
-        return _UNFIT.sub("", value)
+        return _UNFIT.sub("", value.value if isinstance(value, Enum) else value)
     if isinstance(value, Mapping):
         return {cleaned(key): cleaned(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

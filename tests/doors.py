@@ -1,8 +1,8 @@
 """
 Every door, as a table: what the tests of "the same answer everywhere" go through.
 
-A door is a way to a view, a client (WSGI or ASGI) and the middleware in front of it. ``Door.visit`` sends one request and
-says what came of it in words that are the same for all of them.
+A door is a way to a view, a client (WSGI or ASGI) and the middleware in front of it. ``Door.send`` sends one request, and
+``Door.verdict`` says what came of it in words that are the same for all of them.
 """
 
 from __future__ import annotations
@@ -70,11 +70,13 @@ class Door:
                 client = client or AsyncClient(raise_request_exception=False)
 
                 async def send() -> HttpResponse:
-                    return await client.generic(method, where, headers=raw, **options)  # type: ignore[no-any-return]
+                    response: HttpResponse = await client.generic(method, where, headers=raw, **options)
+                    return response
 
                 return async_to_sync(send)()
             client = client or Client(raise_request_exception=False)
-            return client.generic(method, where, headers=raw, **options)  # type: ignore[no-any-return]
+            response: HttpResponse = client.generic(method, where, headers=raw, **options)
+            return response
 
     def verdict(self, response: HttpResponse) -> str:
         """Say what came of it: the Clerk user's id, ``nobody``, or a status."""

@@ -103,7 +103,7 @@ def _judge_times(claims: dict[str, Any], rules: Rules, now: float) -> None:
     for name in ("exp", "iat", "nbf"):
         if name not in claims and name == "nbf":
             continue
-        value = claims.get(name)
+        value: Any = claims.get(name)
         if type(value) not in (int, float) or value < 0 or value >= YEAR_10000:
             raise Refused("claims", name)
     if claims["exp"] <= now - rules.leeway:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.middleware.csrf import CsrfViewMiddleware
 from django.test import AsyncClient, Client
 
 from clerk_views import csrf
@@ -99,7 +100,7 @@ def test_a_subclass_of_the_middleware_counts(settings: Any) -> None:
     assert not csrf.site_enforces()
 
 
-class Own(csrf.CsrfViewMiddleware):
+class Own(CsrfViewMiddleware):
     pass
 
 

@@ -20,6 +20,8 @@ from tests.doors import MIDDLEWARE
 
 pytestmark = pytest.mark.django_db
 
+NAMES = ("", "open/", "then-session/", "session-first/", "then-basic/")
+
 
 @pytest.fixture(params=[False, True], ids=["alone", "with-middleware"], autouse=True)
 def _middleware(request: pytest.FixtureRequest, settings: Any) -> None:
@@ -74,7 +76,7 @@ def test_the_next_class_hears_of_an_opaque_bearer(local_clerk: LocalClerk) -> No
 
 
 @pytest.mark.parametrize("kind", ["forged", "expired", "machine", "malformed"])
-@pytest.mark.parametrize("path", ["/api/", "/api/open/", "/api/then-session/", "/api/session-first/", "/api/then-basic/"])
+@pytest.mark.parametrize("path", [f"/api/{name}" for name in NAMES])
 def test_a_bad_clerk_bearer_is_401_whatever_stands_first(
     local_clerk: LocalClerk, ada: Any, path: str, kind: str
 ) -> None:

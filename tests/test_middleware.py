@@ -144,9 +144,7 @@ def test_get_clerk_answers_anywhere(each_world: World, ada: Any, local_clerk: Lo
 
 
 @pytest.mark.parametrize("path", ["/plain/", "/plain/asks/", "/plain/asks/async/", "/optional/silent/"])
-def test_an_outage_is_503_wherever_it_comes_up(
-    each_world: World, ada: Any, local_clerk: LocalClerk, path: str
-) -> None:
+def test_an_outage_is_503_wherever_it_comes_up(each_world: World, ada: Any, local_clerk: LocalClerk, path: str) -> None:
     local_clerk.faults.down()
     each_world.client.cookies["__session"] = local_clerk.token(ada)
     response = each_world.get(path)
@@ -191,9 +189,7 @@ def planting(get_response: Any) -> Any:
     return middleware
 
 
-def test_hidden_users_of_templates_are_there_after_auser(
-    each_world: World, ada: Any, local_clerk: LocalClerk
-) -> None:
+def test_hidden_users_of_templates_are_there_after_auser(each_world: World, ada: Any, local_clerk: LocalClerk) -> None:
     """CTX-04."""
     each_world.client.cookies["__session"] = local_clerk.token(ada)
     assert each_world.get("/optional/async/lazy/").json()["user"] is not None  # type: ignore[attr-defined]

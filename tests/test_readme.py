@@ -18,13 +18,13 @@ from clerk_views.testing import LocalClerk
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+BLOCKS: list[str] = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 VIEWS = [block for block in BLOCKS if not block.startswith("# ") and "LocalClerk" not in block]
 
 
 def block(start: str) -> str:
     """Return the snippet that begins with this comment."""
-    return next(block for block in BLOCKS if block.startswith(start))
+    return next(source for source in BLOCKS if source.startswith(start))
 
 
 @pytest.fixture

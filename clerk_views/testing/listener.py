@@ -52,9 +52,11 @@ class Listener(ThreadingHTTPServer):
         self.server_name, self.server_port = HOST, self.socket.getsockname()[1]
 
     def begin(self) -> None:
+        """Start to answer."""
         self._loop.start()
 
     def end(self) -> None:
+        """Close the port, then every connection."""
         self.shutdown()
         self._loop.join()
         self.server_close()

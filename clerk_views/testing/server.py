@@ -288,7 +288,7 @@ class LocalClerk:
         Sign with a new key from now on, and publish it.
 
         Args:
-            same_kid: Keep the key id, as Clerk does when it rotates an instance's key.
+            same_kid: Keep the key id, as Clerk may when it rotates an instance's key.
             keep_old: Go on publishing the keys so far.
         """
         with self._lock:

@@ -13,6 +13,7 @@ Until the environment is ready only the standard library is at hand; so what nee
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import signal
@@ -47,7 +48,13 @@ SESSION_LIFETIME = 3600
 # Their ids stay, so that they are the same Django users after the next start.
 USERS: tuple[dict[str, Any], ...] = (
     {"id": "user_ada", "username": "ada", "first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"},
-    {"id": "user_grace", "username": "grace", "first_name": "Grace", "last_name": "Hopper", "email": "grace@example.com"},
+    {
+        "id": "user_grace",
+        "username": "grace",
+        "first_name": "Grace",
+        "last_name": "Hopper",
+        "email": "grace@example.com",
+    },
     {"id": "user_katherine", "first_name": "Katherine", "last_name": "Johnson", "email": "katherine@example.com"},
     {"id": "user_alan", "username": "alan", "first_name": "Alan", "last_name": "Turing"},
     {"id": "user_mallory", "first_name": "Mallory", "email": "mallory@example.com", "banned": True},
@@ -59,7 +66,9 @@ def main() -> None:
     """Prepare the environment, then serve or check."""
     parser = argparse.ArgumentParser(description="Run the clerk-views demo.")
     parser.add_argument("--check", action="store_true", help="visit every door, print what was seen, and stop")
-    parser.add_argument("--port", type=int, default=PORT, help="where to serve (default: %(default)s, or the next free)")
+    parser.add_argument(
+        "--port", type=int, default=PORT, help="where to serve (default: %(default)s, or the next free)"
+    )
     parser.add_argument("--no-venv", action="store_true", help="use the running Python as it is; install nothing")
     options = parser.parse_args()
     if not options.no_venv:
@@ -173,6 +182,7 @@ def check() -> int:
         clerk = stack.enter_context(stand_in(port, 0))
         prepare_site(port, folder / "check.sqlite3", stand_in_settings(clerk))
         add_staff()
+        logging.disable(logging.WARNING)  # many will be refused, and the table says so
         return walk(web_server(), site, clerk)
 
 

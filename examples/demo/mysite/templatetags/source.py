@@ -23,7 +23,7 @@ def source(url_name: str, imports: str = "") -> SafeString:
     """Return the source of the view behind a URL name as HTML, with these lines before it."""
     view = resolve(reverse(url_name)).func
     view = getattr(view, "view_class", getattr(view, "cls", None)) or inspect.unwrap(view)
-    return highlighted(f"{imports}\n\n\n{inspect.getsource(view)}".strip())
+    return highlighted(f"{imports}\n\n{inspect.getsource(view)}".strip())
 
 
 def highlighted(code: str) -> SafeString:

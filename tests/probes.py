@@ -1,0 +1,119 @@
+"""What the tests measure with: caches that count or misbehave, ears for signals, and a start for many threads at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, ClassVar, TypeVar
+
+from django.core.cache.backends.base import BaseCache
+from django.core.cache.backends.locmem import LocMemCache
+from django.db import connections
+from django.dispatch import Signal
+
+T = TypeVar("T")
+
+
+class CountingCache(LocMemCache):
+    """Django's cache in this process's memory, noting what is asked of it."""
+
+    operations: ClassVar[list[tuple[str, str]]] = []
+    stored: ClassVar[list[tuple[str, Any]]] = []
+
+    @classmethod
+    def forget(cls) -> None:
+        """Start counting from zero."""
+        cls.operations.clear()
+        cls.stored.clear()
+
+    def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        self.operations.append(("get", key))
+        return super().get(key, default, version)
+
+    def set(self, key: Any, value: Any, timeout: Any = 300, version: int | None = None) -> None:
+        self.operations.append(("set", key))
+        self.stored.append((key, value))
+        super().set(key, value, timeout, version)
+
+    def add(self, key: Any, value: Any, timeout: Any = 300, version: int | None = None) -> bool:
+        self.operations.append(("add", key))
+        self.stored.append((key, value))
+        return super().add(key, value, timeout, version)
+
+    def delete(self, key: Any, version: int | None = None) -> bool:
+        self.operations.append(("delete", key))
+        return super().delete(key, version)
+
+
+class KeepingCache(LocMemCache):
+    """Keeps everything for ever, whatever lifetime is asked for."""
+
+    def _has_expired(self, key: str) -> bool:
+        return key not in self._expire_info  # type: ignore[attr-defined]  # the backend's own, not in the stubs
+
+
+class RaisingCache(BaseCache):
+    """A cache that is down: every operation raises."""
+
+    def __init__(self, location: str, params: dict[str, Any]) -> None:
+        super().__init__(params)
+
+    def _fail(self, *args: Any, **kwargs: Any) -> Any:
+        raise ConnectionRefusedError("the cache is down")
+
+    get = set = add = delete = touch = has_key = incr = get_many = set_many = delete_many = clear = _fail
+
+
+class GarbageCache(RaisingCache):
+    """Takes everything, and gives back ``GarbageCache.garbage`` for whatever is asked."""
+
+    garbage: ClassVar[Any] = None
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        return self.garbage
+
+    def add(self, *args: Any, **kwargs: Any) -> bool:
+        return True
+
+    def _take(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    set = delete = _take
+
+
+def one_cache(backend: type[BaseCache] | str, **options: Any) -> dict[str, Any]:
+    """Return CACHES with this one."""
+    path = backend if isinstance(backend, str) else f"{backend.__module__}.{backend.__qualname__}"
+    return {"default": {"BACKEND": path, **options}}
+
+
+@contextmanager
+def heard(signal: Signal) -> Iterator[list[dict[str, Any]]]:
+    """Collect what a signal sends meanwhile."""
+    sent: list[dict[str, Any]] = []
+
+    def receiver(**values: Any) -> None:
+        sent.append(values)
+
+    signal.connect(receiver)
+    try:
+        yield sent
+    finally:
+        signal.disconnect(receiver)
+
+
+def simultaneously(number: int, call: Callable[[int], T]) -> list[T]:
+    """Call with 0, 1, … in as many threads, all starting at the same moment, and return the results in that order."""
+    start = threading.Barrier(number)
+
+    def run(index: int) -> T:
+        try:
+            start.wait(30)
+            return call(index)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(number) as pool:
+        return list(pool.map(run, range(number)))
