@@ -247,6 +247,17 @@ def test_a_host_name_that_cannot_be_is_unavailable(settings: Any, local_clerk: L
     assert fail(get_api(config())).reason == "upstream-unavailable"
 
 
+def test_without_threads_to_be_had_the_api_is_unavailable(local_clerk: LocalClerk, api: ClerkApi) -> None:
+    """F-29: as while the interpreter shuts down."""
+    api.close()
+    threading.stack_size(2**46)  # more than there is: no thread starts with that
+    try:
+        assert fail(api).reason == "upstream-unavailable"
+    finally:
+        threading.stack_size(0)
+    assert api.get_key_set(Budget(5))
+
+
 def test_a_refused_secret_key_is_said_loudly_but_not_again_and_again(
     local_clerk: LocalClerk, api: ClerkApi, ask: Ask, caplog: pytest.LogCaptureFixture
 ) -> None:
