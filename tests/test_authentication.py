@@ -29,7 +29,7 @@ from clerk_views.authentication import (
 )
 from clerk_views.conf import config
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
-from clerk_views.keys import _FetchedRing, get_key_ring
+from clerk_views.keys import FetchedKeyRing, get_key_ring
 from clerk_views.testing import LocalClerk
 
 
@@ -45,7 +45,7 @@ def request_with(token: str | None = None, *, cookie: str | None = None, method:
 def later(seconds: float) -> None:
     """Put forward the clock by which the key ring in use measures ages; it is an argument of the ring's."""
     ring = get_key_ring(config())
-    assert isinstance(ring, _FetchedRing)
+    assert isinstance(ring, FetchedKeyRing)
     ring._clock = lambda: time.monotonic() + seconds
 
 

@@ -198,6 +198,9 @@ class Walk:
             for door, path in {"REST framework": API, "Function view": "/required/"}.items():
                 expected = "403 csrf-failed"
                 self.note(door, "Ada, POST, no CSRF token", expected, self.seen(ada.ask(path, method="POST")))
+            for target, then in (("/members/", "/members/"), ("//evil.example/", "/")):
+                answer = ada.browse(f"/login/?next={target}")
+                self.note("LOGIN_URL", f"Ada, next={target}", f"302 to {then}", self.seen(answer))
             self.clerk.calls.reset()
             for path in 5 * (*VIEWS.values(), "/members/", API):
                 ada.browse(path)
@@ -320,7 +323,7 @@ def calls(number: int) -> str:
 
 def table(rows: list[Row]) -> str:
     """Return the rows as text."""
-    lines = [
+    lines: list[tuple[str, ...]] = [
         COLUMNS,
         *((row.door, row.who, short(row.expected), short(row.seen), "ok" if row.ok else "NO") for row in rows),
     ]

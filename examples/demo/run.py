@@ -73,7 +73,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.no_venv:
         if sys.version_info < (3, 11):  # noqa: UP036  # read by whatever "python3" is
-            sys.exit("The demo needs Python 3.11 or later; this is {}.".format(sys.version.split()[0]))
+            sys.exit(f"The demo needs Python 3.11 or later; this is {sys.version.split()[0]}.")
         prepare()
         hand_over()
     sys.path[:0] = [str(ROOT)]
@@ -252,9 +252,9 @@ def add_staff() -> None:
 
     Clerk never grants that; a project does it in its own database. The library finds the row by Clerk's id.
     """
-    from django.contrib.auth import get_user_model
+    from clerk_views.users.models import ClerkUser
 
-    get_user_model().objects.get_or_create(
+    ClerkUser.objects.get_or_create(
         clerk_user_id=STAFF, defaults={"username": "grace", "is_staff": True, "is_superuser": True}
     )
 

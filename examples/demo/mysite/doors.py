@@ -32,7 +32,7 @@ DOORS = (
         "Function view",
         "@clerk_required",
         "from clerk_views import clerk_required",
-        "One decorator. Browsers are led to sign in and come back to this very page; programs get a 401 they understand.",
+        "One decorator. Browsers are led to sign in and come back to this very page; programs get a 401.",
     ),
     Door(
         "asynchronous",
@@ -40,7 +40,7 @@ DOORS = (
         "Async view",
         "@clerk_required",
         "from clerk_views import clerk_required",
-        "The same decorator on async def. A token that was seen before is checked in memory, without leaving the event loop.",
+        "The same decorator on async def. A token is checked in memory, without leaving the event loop.",
     ),
     Door(
         "class-based",
@@ -63,7 +63,7 @@ DOORS = (
         "api-me",
         "REST framework",
         "IsClerkAuthenticated",
-        "from clerk_views.drf import ClerkAuthentication, IsClerkAuthenticated",
+        "from clerk_views import get_clerk\nfrom clerk_views.drf import ClerkAuthentication, IsClerkAuthenticated",
         "An authentication class and a permission, which compose with those you have. Bearer token or cookie.",
     ),
     Door(

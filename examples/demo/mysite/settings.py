@@ -85,6 +85,3 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {"clerk_views": {"level": "INFO"}},
 }
-
-# Where signing out happens, when that is a form; None with Clerk itself, whose JavaScript does it.
-DEMO_SIGN_OUT_URL: str | None = None

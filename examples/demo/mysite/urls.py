@@ -19,7 +19,7 @@ urlpatterns = [
     path("api/me/", views.Me.as_view(), name="api-me"),
     path("optional/", views.optional, name="optional"),
     path("whoami/", views.whoami, name="whoami"),
-    path("login/", views.Login.as_view(), name="login"),
+    path("login/", views.login, name="login"),
     path("clerk/", views.clerk, name="clerk"),
     path("admin/", admin.site.urls),
 ]

@@ -1,9 +1,9 @@
 """The pages. Each shows its own source, which is what you would write."""
 
 from django.contrib.auth.decorators import login_required
-from django.contrib.auth.views import RedirectURLMixin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.views import View
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -44,10 +44,10 @@ class Me(APIView):
     permission_classes = [IsClerkAuthenticated]
 
     def get(self, request: Request) -> Response:
-        return Response({"clerk": request.auth.user_id, "django": request.user.pk, "name": str(request.user)})
+        return Response({"clerk": get_clerk(request).user_id, "django": request.user.pk, "name": str(request.user)})
 
     def post(self, request: Request) -> Response:
-        return Response({"clerk": request.auth.user_id, "you_sent": request.data})
+        return Response({"clerk": get_clerk(request).user_id, "you_sent": request.data})
 
 
 def rest(request: HttpRequest) -> HttpResponse:
@@ -65,13 +65,11 @@ def whoami(request: HttpRequest) -> HttpResponse:
     return render(request, "whoami.html", {"claims": get_clerk(request).claims.items()})
 
 
-class Login(ClerkLoginRequiredMixin, RedirectURLMixin, View):
+@clerk_required
+def login(request: HttpRequest) -> HttpResponse:
     """Where ``LOGIN_URL`` points: by way of Clerk to the page in ``next``."""
-
-    next_page = "home"
-
-    def get(self, request: HttpRequest) -> HttpResponse:
-        return redirect(self.get_success_url())
+    target = request.GET.get("next", "/")
+    return redirect(target if url_has_allowed_host_and_scheme(target, {request.get_host()}) else "/")
 
 
 def clerk(request: HttpRequest) -> HttpResponse:
