@@ -109,10 +109,15 @@ def unavailable(request: HttpRequest, error: ClerkUnavailable, *, page: bool) ->
             text = _PAGE.format(title="Back in a moment", text=UNAVAILABLE)
         response = HttpResponse(text, status=503)
     else:
-        response = JsonResponse({"detail": UNAVAILABLE, "code": error.reason}, status=503)
+        response = JsonResponse(unavailable_body(error), status=503)
     response["Retry-After"] = str(error.retry_after)
     response["Cache-Control"] = "no-store"
     return response
+
+
+def unavailable_body(error: ClerkUnavailable) -> dict[str, str]:
+    """Return the JSON of a 503. Of the reasons only Clerk's own are told; the others speak of our inside."""
+    return {"detail": UNAVAILABLE, "code": error.reason if error.reason.startswith("jwk-") else "unexpected-error"}
 
 
 def error(request: HttpRequest, problem: ClerkError, *, page: bool) -> HttpResponseBase:

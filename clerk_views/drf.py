@@ -49,7 +49,7 @@ class ClerkServiceUnavailable(exceptions.APIException):
     status_code = 503
 
     def __init__(self, error: ClerkUnavailable) -> None:
-        super().__init__({"detail": answers.UNAVAILABLE, "code": error.reason})
+        super().__init__(answers.unavailable_body(error))
         self.wait = error.retry_after
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.conf import settings
 from django.core.cache import caches
 from django.http import HttpResponse
 from django.test import AsyncClient, Client
@@ -52,6 +53,16 @@ class World:
 def each_world(request: pytest.FixtureRequest) -> World:
     """Run the test twice: ``each_world.get("/path")`` through Django's client, then through its async client."""
     return World(request.param)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On another database than SQLite run the tests that use it; for the others nothing has changed."""
+    if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+        return
+    asks = {"db", "transactional_db"}
+    using = [i for i in items if i.get_closest_marker("django_db") or asks & set(getattr(i, "fixturenames", ()))]
+    config.hook.pytest_deselected(items=[item for item in items if item not in using])
+    items[:] = using
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -20,7 +20,7 @@ PACKAGE = Path(clerk_views.__file__).parent
 ROWS = [
     {"conf", "exceptions", "signals"},
     {"auth", "tokens", "transport", "models", "profiles"},
-    {"api", "columns"},
+    {"api", "columns", "freshness"},
     {"keys", "sync"},
     {"authentication", "accounts"},
     {"answers", "csrf"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -123,6 +124,7 @@ def test_the_pytest_example_runs_in_a_project_of_its_own(tmp_path: Path) -> None
         capture_output=True,
         text=True,
         timeout=120,
+        env={name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"},
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "2 passed" in run.stdout
