@@ -86,12 +86,9 @@ def read_user(clerk_id: str) -> AbstractBaseUser | None:
 
     This is the query of the steady state, and the one place where it is made.
     """
-    users = get_user_model()._default_manager.select_related("clerk_account")
-    for user in users.filter(clerk_account__clerk_id=clerk_id):
-        # The row must say itself whose it is, whatever the database takes for equal (CAC-04).
-        if user.clerk_account.clerk_id == clerk_id:
-            return user
-    return None
+    users = get_user_model()._default_manager.select_related("clerk_account").filter(clerk_account__clerk_id=clerk_id)
+    # The row must say itself whose it is, whatever the database takes for equal (CAC-04).
+    return next((user for user in users if user.clerk_account.clerk_id == clerk_id), None)
 
 
 def sync_django_user(clerk_user: Any, *, sender: type | None = None) -> Any:

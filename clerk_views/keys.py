@@ -43,6 +43,8 @@ _KID = re.compile(r"[ -~]{1,256}")
 class KeyRing(ABC):
     """The signing keys of one configuration. Safe to use from several threads."""
 
+    config: Config
+
     @abstractmethod
     def peek(self, kid: str | None) -> RSAPublicKey | None:
         """Return the key if memory has it and it may be used as it is, else None. Never waits."""
@@ -65,7 +67,8 @@ class KeyRing(ABC):
 class PemKeyRing(KeyRing):
     """The one key of ``CLERK_JWT_KEY``; key ids do not matter and nothing is ever fetched."""
 
-    def __init__(self, pem: str) -> None:
+    def __init__(self, pem: str, config: Config) -> None:
+        self.config = config
         try:
             self._key = parse_pem(pem)
         except ValueError as error:
@@ -121,13 +124,14 @@ class FetchedKeyRing(KeyRing):
         key = held.keys.get(kid) if held is not None and kid is not None else None
         if held is None or key is None:
             return None
-        now = self._clock()
-        age = now - held.fetched
-        if age >= REFRESH_AGE and self._flight is None and now >= self._not_before:
-            if age >= FRESH_AGE:
-                return None  # get() has to ask first
+        age = self._clock() - held.fetched
+        if age < REFRESH_AGE:
+            return key
+        if age < FRESH_AGE:
             self._refresh_behind(held)
-        return key if age < USABLE_AGE else None
+            return key
+        # When it may be asked whether this is still Clerk's key, get() does so first.
+        return None if age >= USABLE_AGE or self._may_refresh() else key
 
     def get(self, kid: str | None, budget: Budget) -> RSAPublicKey:
         if kid is None or not _KID.fullmatch(kid):
@@ -173,27 +177,25 @@ class FetchedKeyRing(KeyRing):
 
     def _refresh(self, seen: _KeySet | None, budget: Budget, *, wait: bool) -> None:
         """
-        See to it that the set is newer than the one seen, or that no newer one may be asked for yet.
+        See to it that the set is newer than the one seen, unless it is too early to ask again.
 
         Raises:
-            ClerkUnavailable: The attempt failed, or is not over within the budget (without ``wait``: not over yet).
+            ClerkUnavailable: The attempt failed, or another thread's is not over within the budget (without ``wait``:
+                is not over yet).
         """
         with self._lock:
             own = self._take_off(seen)
             flight = own or self._flight
-            is_newer = self._held is not seen
             failed, pause = self._failed, self._not_before - self._clock()
-        if is_newer:
-            return
         if flight is None:
             if failed:
                 raise _not_loaded(pause)
             return
         if own is not None:
             self._fetch(own, budget)
-        elif wait:
+        else:
             with budget.spending():
-                flight.landed.wait(max(0.0, budget.remaining))
+                flight.landed.wait(max(0.0, budget.remaining) if wait else 0.0)
         if not flight.succeeded:
             raise _not_loaded(flight.error.retry_after if flight.error else 1) from flight.error
 
@@ -211,10 +213,13 @@ class FetchedKeyRing(KeyRing):
 
     def _take_off(self, seen: _KeySet | None) -> _Flight | None:
         """Return the attempt that the caller, who holds the lock, has to make; None if none may be made now."""
-        if self._held is not seen or self._flight is not None or self._clock() < self._not_before:
+        if self._held is not seen or not self._may_refresh():
             return None
         self._flight = _Flight()
         return self._flight
+
+    def _may_refresh(self) -> bool:
+        return self._flight is None and self._clock() >= self._not_before
 
     def _fetch(self, flight: _Flight, budget: Budget) -> None:
         started = self._clock()
@@ -334,14 +339,13 @@ def get_key_ring(config: Config) -> KeyRing:
     latest = _latest
     if latest is not None and latest[0] is config:
         return latest[1]
-    by_pem = config.jwt_key is not None
-    key = (config.jwt_key,) if by_pem else (config.api_url, config.secret_key)
+    pem = config.jwt_key
+    key = (config.api_url, config.secret_key) if pem is None else (pem,)
     with _lock:
         ring = _rings.pop(key, None)
         if ring is None:
-            ring = PemKeyRing(config.jwt_key) if config.jwt_key is not None else FetchedKeyRing(config)
-        elif isinstance(ring, FetchedKeyRing):
-            ring.config = config  # the timeout may be another
+            ring = FetchedKeyRing(config) if pem is None else PemKeyRing(pem, config)
+        ring.config = config  # its timeout may be another
         _rings[key] = ring  # the latest used stands last
         if len(_rings) > MAX_RINGS:
             del _rings[next(iter(_rings))]

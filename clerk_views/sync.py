@@ -86,7 +86,9 @@ def _write(profile: Profile, config: Config, model: type[models.Model]) -> _Done
         except OperationalError:
             waits += 1
             pause = random.uniform(0.02, 0.2)  # noqa: S311  # so that two rivals do not meet again
-            if waits > LOCK_RETRIES or time.monotonic() + pause - started > LOCK_PATIENCE:
+            # MariaDB ends a deadlock by undoing the whole transaction, our caller's with it: nothing to try again in.
+            undone = connections[attempt.db].needs_rollback
+            if undone or waits > LOCK_RETRIES or time.monotonic() + pause - started > LOCK_PATIENCE:
                 raise
             time.sleep(pause)
 

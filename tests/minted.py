@@ -50,9 +50,9 @@ def header(**changes: Any) -> dict[str, Any]:
     return _changed(session_header(KEY.kid), changes)
 
 
-def claims(*, issued_at: float | None = None, **changes: Any) -> dict[str, Any]:
-    """Return a session token's claims, good from now for a minute, with these changed."""
-    base = session_claims(user_id=USER_ID, session_id=SESSION_ID, issuer=ISSUER, azp=ORIGIN, issued_at=issued_at)
+def claims(**changes: Any) -> dict[str, Any]:
+    """Return a session token's claims, good from now for a day (a test may run long after), with these changed."""
+    base = session_claims(user_id=USER_ID, session_id=SESSION_ID, issuer=ISSUER, azp=ORIGIN, expires_in=86_400)
     return _changed(base, changes)
 
 

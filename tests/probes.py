@@ -1,4 +1,4 @@
-"""What the tests measure with: caches that count or misbehave, ears for signals, and a start for many threads at once."""
+"""What the tests measure with: caches that count or misbehave, ears for signals, one start for many threads."""
 
 from __future__ import annotations
 

@@ -201,7 +201,6 @@ def environment(**settings: Any) -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(sys.path),
-        "PYTHONWARNINGS": "error",
         "DJANGO_SETTINGS_MODULE": "tests.settings",
         "CLERK_VIEWS_TEST_OVERRIDES": json.dumps(overrides, default=str),
     }

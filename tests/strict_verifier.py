@@ -122,6 +122,8 @@ def _judge_identity(claims: dict[str, Any]) -> None:
         raise Refused("claims", "sub")
     if type(session) is not str or not 1 <= len(session) <= 255 or set(session) - set(LETTERS + DIGITS + "_"):
         raise Refused("claims", "sid")
+    if "jti" in claims and type(claims["jti"]) is not str:  # RFC 7519, section 4.1.7
+        raise Refused("claims", "jti")
 
 
 def _judge_relations(claims: dict[str, Any], rules: Rules) -> None:

@@ -34,7 +34,8 @@ from tests import wire
 @pytest.fixture
 def api(local_clerk: LocalClerk) -> ClerkApi:
     made = get_api(config())
-    made.get_key_set(Budget(60))  # the SDK is imported; that would disturb what is measured
+    made.get_key_set(Budget(60))
+    assert made.sdk.users  # what the SDK imports on first use is imported: it would disturb what is measured
     local_clerk.calls.reset()
     return made
 
@@ -47,11 +48,10 @@ ASK: dict[str, Ask] = {
 }
 
 
-@pytest.fixture(params=ASK.values(), ids=ASK.keys())
+@pytest.fixture(params=ASK)
 def ask(request: pytest.FixtureRequest) -> Ask:
     """Ask for the key set, and in another run for a user."""
-    asked: Ask = request.param
-    return asked
+    return ASK[request.param]
 
 
 def fail(api: ClerkApi, ask: Ask = ASK["user"], seconds: float = 5) -> ClerkUnavailable:
@@ -313,8 +313,7 @@ def test_no_more_than_ten_calls_at_a_time_and_the_rest_waits_in_turn(local_clerk
     with ThreadPoolExecutor(25) as pool:
         found = list(pool.map(lambda _: api.get_key_set(Budget(5)), range(25)))
     assert all(found)
-    assert local_clerk.calls.total == 25
-    assert (local_clerk.calls.total, local_clerk.calls.most_at_once) == (10, 10)
+    assert (local_clerk.calls.total, local_clerk.calls.most_at_once) == (25, 10)
 
 
 def test_who_waits_in_vain_for_a_turn_is_told_in_time(local_clerk: LocalClerk, api: ClerkApi) -> None:

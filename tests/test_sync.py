@@ -22,6 +22,7 @@ from clerk_views.accounts import read_user, sync_django_user
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable, UserNotFound
 from clerk_views.models import ClerkAccount
 from clerk_views.testing.directory import email_body, user_body
+from tests.elsewhere import run_elsewhere
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("local_clerk")]
 
@@ -111,7 +112,9 @@ class TestCreating:
         known = {key: body[key] for key in ("id", "username", "first_name", "last_name")}
         user = sync_django_user({**body, **hostile, **known, "public_metadata": {"is_staff": True}})
         user.refresh_from_db()
-        assert (user.username, user.first_name, user.last_name) == ("x" * 150, "A" + "d" * 149, "")
+        lengths = [User._meta.get_field(name).max_length for name in ("username", "first_name")]
+        assert (user.username, user.first_name) == (("x" * 300)[: lengths[0]], ("A" + "d" * 300)[: lengths[1]])
+        assert user.last_name == ""
         assert (user.is_staff, user.is_superuser, user.groups.count(), user.email) == (
             False,
             False,
@@ -511,3 +514,10 @@ class Rival:
             self.fired = True
             self.act()
         return execute(sql, *arguments)
+
+
+@pytest.mark.skipif(User.__module__ != "django.contrib.auth.models", reason="is itself about another user model")
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="is itself on another database")
+@pytest.mark.parametrize("model", ["BareUser", "EmailUser", "FullUser"])
+def test_other_user_models(model: str) -> None:
+    run_elsewhere("tests/custom_users/scenarios.py", CLERK_VIEWS_TEST_USER=f"custom_users.{model}")

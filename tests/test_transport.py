@@ -342,13 +342,14 @@ api = get_api(config())
 sdk = api.sdk
 assert sdk.users.get(user_id=sys.argv[3]).id == sys.argv[3]
 child = os.fork()
+if child:
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 same = get_api(config()) is api
 for _ in range(20):
     assert sdk.users.get(user_id=sys.argv[3]).id == sys.argv[3]
     assert get_api(config()).get_user(sys.argv[3], Budget(5)).id == sys.argv[3]
 assert same == bool(child)
-if child:
-    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+sys.exit(status if child else 0)
 """
 
 

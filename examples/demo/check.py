@@ -277,7 +277,7 @@ class Walk:
             self.clerk.update_user("user_alan", banned=True)
             cache.clear()  # as if CLERK_CACHE_TIMEOUT had passed
             alan.cookies.update(self.clerk.session_cookies(self.clerk.token("user_alan")))  # each minute, at Clerk
-            for door, path in {**VIEWS, "login_required": "/members/"}.items():
+            for door, path in {**VIEWS, "login_required": "/members/", "Home": "/"}.items():
                 self.note(door, "Alan, banned since", "403 This door stays closed", self.seen(alan.browse(path)))
             self.note("REST framework", "Alan, banned since", "403 user-inactive", self.seen(alan.ask(API)))
 
@@ -291,12 +291,12 @@ class Walk:
             for door, path in {**VIEWS, "login_required": "/members/", "REST framework": API}.items():
                 expected = "200 ada" if path == API else "200 Hello, ada."
                 self.note(door, "Ada, Clerk is down", expected, self.seen(program.ask(path, known)))
-            expected = "503 upstream-unavailable, Retry-After"
+            expected = "503 unexpected-error, Retry-After"
             for door, path in {**VIEWS, "REST framework": API}.items():
                 self.note(door, "first visit, Clerk is down", expected, self.seen(program.ask(path, unknown)))
         with self.visitor() as katherine:
             katherine.cookies.update(self.clerk.session_cookies(unknown))
-            for door, path in {**VIEWS, "login_required": "/members/"}.items():
+            for door, path in {**VIEWS, "login_required": "/members/", "Home": "/"}.items():
                 expected = "503 Back in a moment, Retry-After"
                 self.note(door, "first visit, in a browser", expected, self.seen(katherine.browse(path)))
         logging.disable(logging.WARNING)

@@ -27,4 +27,7 @@ function wayBack() {
   } else if (script.dataset.signedIn === "yes") {
     sessionStorage.removeItem("reloaded");
   }
-})();
+})().catch(() => {
+  const status = document.querySelector("#clerk-sign-in [role=status]");
+  if (status) status.textContent = "Clerk could not be reached. Please load this page again.";
+});
