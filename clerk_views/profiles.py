@@ -164,9 +164,9 @@ def _primary_email(clerk_user: Any) -> str | None | _Missing:
     Never "the first in the list": a user may add any address there, and need not own it.
     """
     primary_id = _member(clerk_user, "primary_email_address_id")
-    if primary_id is None:
-        return None
     entries = _member(clerk_user, "email_addresses")
+    if primary_id is None and isinstance(entries, (list, tuple)):
+        return None
     if not isinstance(primary_id, str) or not isinstance(entries, (list, tuple)):
         return MISSING
     primary = [entry for entry in entries if _member(entry, "id") == primary_id]

@@ -100,6 +100,11 @@ def test_an_entry_without_id_is_not_the_primary_one_of_a_payload_without_primary
     assert read_profile(body).email is MISSING
 
 
+def test_a_payload_without_any_addresses_does_not_say_that_there_are_none() -> None:
+    """A leniently read answer gives None for what was left out, and what is known must stay."""
+    assert read_profile(user_body() | {"email_addresses": None}).email is MISSING
+
+
 @pytest.mark.parametrize("clerk_id", [None, "", 7, "user 1", "user_\x00", "../user", "u" * 256, "user_ä"])
 def test_nobody_without_an_id(clerk_id: Any) -> None:
     with pytest.raises(ValueError, match="no Clerk user"):
