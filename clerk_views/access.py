@@ -74,11 +74,6 @@ def load_user(request: Any, *, offline: bool = False) -> Any:
     return memo.user
 
 
-async def aload_user(request: Any) -> Any:
-    """See load_user()."""
-    return await sync_to_async(load_user)(request)
-
-
 def _resolve(memo: Memo, verdict: Verdict) -> Any:
     # It loads models, which are not there yet when an app's modules import our decorators.
     from clerk_views import accounts

@@ -15,9 +15,7 @@ class _ClerkMixin(View):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for base in cls.__mro__:
-            if base is _ClerkMixin:
-                break
+        for base in cls.__mro__[: cls.__mro__.index(_ClerkMixin)]:
             if "dispatch" in vars(base) and issubclass(base, View) and not issubclass(base, _ClerkMixin):
                 raise TypeError(
                     f"{cls.__name__} would run {base.__name__}.dispatch() unguarded. Name the Clerk mixin before "

@@ -350,7 +350,7 @@ class TestAsyncViewsAndTemplates:
         token = local_clerk.token(ada)
         headers = {"cookie": f"__session={token}"} if credential == "cookie" else {"authorization": f"Bearer {token}"}
 
-        async def get() -> HttpResponse:
+        async def get() -> Any:
             return await AsyncClient().get(where, headers=headers)
 
         for _ in range(2):
@@ -361,7 +361,7 @@ class TestAsyncViewsAndTemplates:
     @pytest.mark.parametrize("where", ["/page/optional/", "/page/plain/"])
     @pytest.mark.usefixtures("everywhere")
     def test_a_template_shows_nobody(self, local_clerk: LocalClerk, where: str) -> None:
-        async def get() -> HttpResponse:
+        async def get() -> Any:
             return await AsyncClient().get(where)
 
         assert async_to_sync(get)().content.decode() == "|None|None"

