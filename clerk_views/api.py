@@ -84,6 +84,11 @@ class ClerkObject:
     def __init__(self, data: dict[str, Any]) -> None:
         object.__setattr__(self, "_data", data)
 
+    @property
+    def model_fields_set(self) -> set[str]:
+        """What the answer told, under the name that the SDK's models have for it."""
+        return set(self._data)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)

@@ -56,7 +56,7 @@ def test_every_door_is_as_it_should_be() -> None:
 
 
 def test_the_check_says_what_is_wrong() -> None:
-    # A clock that is an hour slow for the tokens' times alone: nobody can sign in.
+    # Sessions that are over before they begin: signing in is of no use.
     program = (
         "import sys; sys.path.insert(0, '.'); import run; run.SESSION_LIFETIME = -60; sys.argv[1:] = "
         "['--no-venv', '--check']; run.main()"

@@ -23,7 +23,21 @@ class ClerkUserChangeForm(UserChangeForm):  # type: ignore[type-arg]  # generic 
 
     class Meta:
         model = ClerkUser
-        fields = "__all__"
+        # Without the read-only ones: Django 5.2 warns of the scheme that a form's URL field would assume.
+        fields = (
+            "username",
+            "password",
+            "first_name",
+            "last_name",
+            "email",
+            "is_active",
+            "is_staff",
+            "is_superuser",
+            "groups",
+            "user_permissions",
+            "last_login",
+            "date_joined",
+        )
 
 
 @admin.register(ClerkUser)

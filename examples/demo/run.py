@@ -92,7 +92,7 @@ def prepare() -> None:
     if is_ready():
         return
     say("Installing Django, Clerk's SDK and a web server into .venv; only the first start takes this long ...")
-    if not starts("find_spec('pip')") and run(PYTHON, "-m", "ensurepip"):
+    if not starts("find_spec('pip')") and run(PYTHON, "-m", "ensurepip", stdout=subprocess.DEVNULL):
         make_environment()
     install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--no-cache-dir")
     if run(PYTHON, *install, "--editable", f"{ROOT}[drf]", "uvicorn>=0.34"):

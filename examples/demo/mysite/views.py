@@ -10,6 +10,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from clerk_views import clerk_optional, clerk_required, get_clerk
+from clerk_views.conf import config
 from clerk_views.drf import ClerkAuthentication, IsClerkAuthenticated
 from clerk_views.mixins import ClerkLoginRequiredMixin
 
@@ -51,7 +52,7 @@ class Me(APIView):
 
 
 def rest(request: HttpRequest) -> HttpResponse:
-    return render(request, "rest.html")
+    return render(request, "rest.html", {"issuer": next(iter(config().issuers), "")})
 
 
 @clerk_optional

@@ -1,7 +1,10 @@
 // Ask the endpoint and show what it says.
 const calls = document.getElementById("calls");
 const answer = document.querySelector("#answer code");
-const FORGED = "eyJhbGciOiJSUzI1NiIsImtpZCI6Imluc18xIn0.eyJzdWIiOiJ1c2VyX2FkYSJ9.c2lnbmVkLWJ5LW5vYm9keQ";
+
+// Well-formed, of the right issuer, and signed by nobody.
+const encode = (part) => btoa(JSON.stringify(part)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+const FORGED = `${encode({ alg: "RS256", kid: "ins_1" })}.${encode({ iss: calls.dataset.issuer, sub: "user_ada" })}.AAAA`;
 
 calls.addEventListener("click", async (event) => {
   const { method, with: extra } = event.target.dataset;
