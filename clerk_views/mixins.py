@@ -54,7 +54,7 @@ class ClerkLoginRequiredMixin(_ClerkMixin):
         raise_exception: Answer 403 instead of sending browsers to sign in.
     """
 
-    login_url: str | None = None
+    login_url: Any = None  # what AccessMixin's may be, lazy text included
     redirect_field_name: str | None = None
     raise_exception: bool = False
 

@@ -1,8 +1,8 @@
 """
 Every door, as a table: what the tests of "the same answer everywhere" go through.
 
-A door is a way to a view, a client (WSGI or ASGI) and the middleware in front of it. ``Door.send`` sends one request, and
-``Door.verdict`` says what came of it in words that are the same for all of them.
+A door is a way to a view, a client (WSGI or ASGI) and the middleware in front of it. ``Door.send`` sends one request,
+and ``Door.verdict`` says what came of it in words that are the same for all of them.
 """
 
 from __future__ import annotations

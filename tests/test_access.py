@@ -73,8 +73,8 @@ def test_a_raising_view_raises(local_clerk: LocalClerk) -> None:
 def test_requests_made_by_hand_work(local_clerk: LocalClerk) -> None:
     """Without a handler and without middleware, as unit tests of views call them."""
     token = bearer(local_clerk.token(local_clerk.add_user(email="ada@example.com")))
-    request = RequestFactory().get("/", headers=token)
+    request: Any = RequestFactory().get("/", headers=token)
     assert views.required(request).status_code == 200
     assert request.user.email == "ada@example.com"
     assert async_to_sync(request.auser)() is request.user
-    assert request.clerk.is_authenticated  # type: ignore[attr-defined]
+    assert request.clerk.is_authenticated

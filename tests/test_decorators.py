@@ -45,20 +45,17 @@ def test_on_a_class_it_says_what_to_use_instead(decorator: Any) -> None:
 
 
 @pytest.mark.parametrize("decorator", DECORATORS)
-@pytest.mark.parametrize("wrong", ["/login/", 3, staticmethod(view).__get__, classmethod(view)], ids=repr)
+@pytest.mark.parametrize("wrong", ["/login/", 3, property(view)], ids=repr)
 def test_on_what_is_no_view_it_fails_at_once(decorator: Any, wrong: Any) -> None:
-    if callable(wrong):
-        return
     with pytest.raises(TypeError, match="which is no view"):
         decorator(wrong)
 
 
 @pytest.mark.parametrize("keyword", ["role_", "loginurl", "redirect", "optional"])
-def test_a_wrong_keyword_is_an_error_where_the_view_is_defined(keyword: str) -> None:
+@pytest.mark.parametrize("decorator", DECORATORS)
+def test_a_wrong_keyword_is_an_error_where_the_view_is_defined(decorator: Any, keyword: str) -> None:
     with pytest.raises(TypeError, match=keyword):
-        clerk_required(**{keyword: "x"})  # type: ignore[call-overload]
-    with pytest.raises(TypeError):
-        clerk_optional(**{keyword: "x"})  # type: ignore[call-overload]
+        decorator(**{keyword: "x"})
 
 
 @pytest.mark.parametrize("decorator", DECORATORS)
@@ -66,9 +63,7 @@ def test_on_a_method_it_fails_loudly_and_says_what_to_use(decorator: Any) -> Non
     """MWR-04: a decorator in the wrong place must not pass unguarded."""
 
     class Report(View):
-        @decorator
-        def get(self, request: HttpRequest) -> HttpResponse:
-            return HttpResponse("secret")
+        get = decorator(lambda self, request: HttpResponse("secret"))
 
     with pytest.raises(TypeError, match="method_decorator"):
         Report.as_view()(RequestFactory().get("/"))
@@ -85,7 +80,7 @@ def test_method_decorator_works(local_clerk: LocalClerk) -> None:
 @pytest.mark.django_db
 def test_two_decorators_in_a_row_are_one(local_clerk: LocalClerk, django_assert_num_queries: Any) -> None:
     user = local_clerk.add_user(email="ada@example.com")
-    both = clerk_optional(clerk_required(lambda request: HttpResponse(request.user.email)))
+    both: Any = clerk_optional(clerk_required(lambda request: HttpResponse(request.user.email)))
     headers = {"authorization": f"Bearer {local_clerk.token(user)}"}
     assert both(RequestFactory().get("/", headers=headers)).content == b"ada@example.com"
     with django_assert_num_queries(1):

@@ -59,7 +59,7 @@ class Server:
             text = value.decode("latin-1")
             environ[key] = f"{environ[key]},{text}" if key in environ else text
         status: list[str] = []
-        response = self.wsgi(environ, lambda line, _: status.append(line))  # type: ignore[arg-type, return-value]
+        response = self.wsgi(environ, lambda line, _: status.append(line))  # type: ignore[arg-type]
         body = b"".join(response)
         response.close()
         return int(status[0].split()[0]), body
@@ -88,12 +88,12 @@ class Server:
         }
         from asgiref.sync import async_to_sync
 
-        async_to_sync(self.asgi)(scope, receive, send)  # type: ignore[arg-type]
+        async_to_sync(self.asgi)(scope, receive, send)
         return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
 
     def visit(self, path: str, headers: list[tuple[bytes, bytes]], method: str = "GET") -> set[str]:
         """Send it both ways; return the identities that were seen."""
-        seen = set()
+        seen: set[str] = set()
         for way in (self.over_wsgi, self.over_asgi):
             status, body = way(path, headers, method)
             assert status in {200, 301, 302, 400, 401, 403, 405}, (status, headers, body[:200])

@@ -139,7 +139,7 @@ def test_error_reports_show_no_secrets_in_our_frames(local_clerk: LocalClerk, fa
     try:
         clerk_client.get_user_details(canaries.user.id)
     except ClerkUnavailable as error:
-        reporter = ExceptionReporter(None, type(error), error, error.__traceback__)
+        reporter: Any = ExceptionReporter(None, type(error), error, error.__traceback__)
         text = reporter.get_traceback_html() + reporter.get_traceback_text()
     assert local_clerk.secret_key not in text
 
@@ -156,7 +156,8 @@ def test_a_view_that_raises_reports_no_token(local_clerk: LocalClerk) -> None:
             broken(request)
         except LookupError as error:
             # Without the request, whose headers Django shows and hides by rules of its own.
-            return str(ExceptionReporter(None, LookupError, error, error.__traceback__).get_traceback_html())
+            reporter: Any = ExceptionReporter(None, LookupError, error, error.__traceback__)
+            return str(reporter.get_traceback_html())
         raise AssertionError("it did not raise")
 
     token = local_clerk.token(local_clerk.add_user(email="ada@example.com"))
