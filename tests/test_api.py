@@ -562,3 +562,8 @@ def test_many_threads_share_one_sdk(local_clerk: LocalClerk) -> None:
 
     with ThreadPoolExecutor(16) as pool:
         assert len({id(sdk) for sdk in pool.map(sdk, range(16))}) == 1
+
+
+def test_a_lenient_object_says_what_it_was_told() -> None:
+    """As the SDK's models do, so that what Clerk left out is not taken for empty."""
+    assert ClerkObject({"id": "user_a", "first_name": None}).model_fields_set == {"id", "first_name"}

@@ -139,7 +139,7 @@ def test_error_reports_show_no_secrets_in_our_frames(local_clerk: LocalClerk, fa
     try:
         clerk_client.get_user_details(canaries.user.id)
     except ClerkUnavailable as error:
-        reporter: Any = ExceptionReporter(None, type(error), error, error.__traceback__)
+        reporter: Any = ExceptionReporter(None, type(error), error, error.__traceback__)  # type: ignore[no-untyped-call]
         text = reporter.get_traceback_html() + reporter.get_traceback_text()
     assert local_clerk.secret_key not in text
 
@@ -156,7 +156,7 @@ def test_a_view_that_raises_reports_no_token(local_clerk: LocalClerk) -> None:
             broken(request)
         except LookupError as error:
             # Without the request, whose headers Django shows and hides by rules of its own.
-            reporter: Any = ExceptionReporter(None, LookupError, error, error.__traceback__)
+            reporter: Any = ExceptionReporter(None, LookupError, error, error.__traceback__)  # type: ignore[no-untyped-call]
             return str(reporter.get_traceback_html())
         raise AssertionError("it did not raise")
 
