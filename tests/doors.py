@@ -81,7 +81,7 @@ class Door:
     def verdict(self, response: HttpResponse) -> str:
         """Say what came of it: the Clerk user's id, ``nobody``, or a status."""
         if response.status_code == 200:
-            return response.json()["clerk"] or "nobody"  # type: ignore[attr-defined, no-any-return]
+            return response.json()["clerk"] or "nobody"  # type: ignore[attr-defined]
         if response.status_code == 401 and self.kind == "required":
             return "nobody"
         return str(response.status_code)

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -168,7 +169,7 @@ class TestOnAnEventLoop:
             with served.client() as client:
                 token = local_clerk.token(local_clerk.add_user(email="first@example.com"))
                 assert client.get("/required/async/", headers={"Authorization": f"Bearer {token}"}).status_code == 200
-            local_clerk.secret_key = settings.CLERK_SECRET_KEY = "sk_test_another"
+            local_clerk.secret_key = settings.CLERK_SECRET_KEY = f"sk_test_{uuid.uuid4().hex}"
             local_clerk.calls.reset()
             yield served
 

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import pickle
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -114,12 +115,13 @@ def test_nothing_shows_its_secrets(local_clerk: LocalClerk) -> None:
 def test_errors_carry_no_secrets(local_clerk: LocalClerk) -> None:
     """LOG-01: what is raised, with all its causes."""
     canaries = Canaries(local_clerk)
-    for break_it in (
+    breaks: list[Callable[[], None]] = [
         lambda: local_clerk.faults.status(401),
         local_clerk.faults.down,
         lambda: local_clerk.faults.garbage("html"),
         lambda: local_clerk.respond(f"/v1/users/{canaries.user.id}", f'{{"email": "{EMAIL}"}}'.encode()),
-    ):
+    ]
+    for break_it in breaks:
         local_clerk.faults.clear()
         break_it()
         with pytest.raises(ClerkUnavailable) as caught:
@@ -131,15 +133,16 @@ def test_errors_carry_no_secrets(local_clerk: LocalClerk) -> None:
 def test_error_reports_show_no_secrets_in_our_frames(local_clerk: LocalClerk, fault: str) -> None:
     """LOG-01: Django's error reports show the variables of every frame of the traceback."""
     canaries = Canaries(local_clerk)
-    {
+    faults: dict[str, Callable[[], None]] = {
         "down": local_clerk.faults.down,
         "html": lambda: local_clerk.faults.garbage("html"),
         "status": lambda: local_clerk.faults.status(403),
-    }[fault]()
+    }
+    faults[fault]()
     try:
         clerk_client.get_user_details(canaries.user.id)
     except ClerkUnavailable as error:
-        reporter: Any = ExceptionReporter(None, type(error), error, error.__traceback__)  # type: ignore[no-untyped-call]
+        reporter: Any = ExceptionReporter(None, type(error), error, error.__traceback__)
         text = reporter.get_traceback_html() + reporter.get_traceback_text()
     assert local_clerk.secret_key not in text
 
@@ -156,7 +159,7 @@ def test_a_view_that_raises_reports_no_token(local_clerk: LocalClerk) -> None:
             broken(request)
         except LookupError as error:
             # Without the request, whose headers Django shows and hides by rules of its own.
-            reporter: Any = ExceptionReporter(None, LookupError, error, error.__traceback__)  # type: ignore[no-untyped-call]
+            reporter: Any = ExceptionReporter(None, LookupError, error, error.__traceback__)
             return str(reporter.get_traceback_html())
         raise AssertionError("it did not raise")
 
