@@ -181,7 +181,7 @@ def admit(request: Any, requirement: Requirement, view: View, *, offline: bool =
         if not requirement.optional:
             attach_user(request, load_user(request, offline=offline))
     except ClerkError as problem:
-        return answers.error(base, problem, page=_is_page(request))
+        return answer(request, problem)
     return None
 
 
@@ -212,8 +212,17 @@ def _refuse(request: Any, state: RequestState, requirement: Requirement, offline
     )
 
 
-def _answer(request: Any, problem: ClerkError) -> HttpResponseBase:
-    return answers.error(memo_of(request).request, problem, page=_is_page(request))
+def answer(request: Any, problem: ClerkError) -> HttpResponseBase:
+    """Answer an error of ours that came up on the way."""
+    # It loads models.
+    from django.contrib.auth.models import AnonymousUser
+
+    page = _is_page(request)
+    if page:  # which may show who is signed in, and must not meet the same error by asking
+        state = memo_of(request).state
+        attach_clerk(request, ClerkAuth.signed_out(problem.reason) if state is None else state.auth)
+        attach_user(request, AnonymousUser())
+    return answers.error(memo_of(request).request, problem, page=page)
 
 
 def _finish(request: Any, response: Any, requirement: Requirement) -> Any:
@@ -242,7 +251,7 @@ def guard(view: View, requirement: Requirement, *, is_async: bool | None = None)
                 try:
                     response = await view(request, *args, **kwargs)
                 except (AccountRefused, ClerkUnavailable) as problem:
-                    response = await sync_to_async(_answer)(request, problem)
+                    response = await sync_to_async(answer)(request, problem)
             return _finish(request, response, requirement)
 
     else:
@@ -254,7 +263,7 @@ def guard(view: View, requirement: Requirement, *, is_async: bool | None = None)
                 try:
                     response = view(request, *args, **kwargs)
                 except (AccountRefused, ClerkUnavailable) as problem:
-                    response = _answer(request, problem)
+                    response = answer(request, problem)
             return _finish(request, response, requirement)
 
     guarded.csrf_exempt = True  # type: ignore[attr-defined]  # Django's own marks

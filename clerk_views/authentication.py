@@ -250,7 +250,7 @@ os.register_at_fork(after_in_child=_verdicts.cache_clear)  # a lock held by anot
 def _decide(memo: Memo, offline: bool) -> RequestState:
     found = tokens.find(memo.request.META, memo.config)
     if found.carrier is None:
-        return _NOBODY
+        return NOBODY
     good: list[Verdict] = []
     refused: TokenRefused | None = None
     unavailable: ClerkUnavailable | None = None
@@ -331,7 +331,8 @@ def _judge(token: str, memo: Memo, offline: bool) -> Verdict:
     return verdict
 
 
-_NOBODY = RequestState(
+#: The state of a request that brings no credential of ours.
+NOBODY = RequestState(
     "signed-out",
     "session-token-and-uat-missing",
     ClerkAuth.signed_out("session-token-and-uat-missing"),

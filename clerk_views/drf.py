@@ -17,7 +17,7 @@ from rest_framework.views import APIView
 from clerk_views import answers, csrf
 from clerk_views.access import attach, attach_clerk, load_user
 from clerk_views.auth import ClerkAuth
-from clerk_views.authentication import RequestState, authenticate, is_foreign, memo_of
+from clerk_views.authentication import NOBODY, RequestState, authenticate, is_foreign, memo_of
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
 
 
@@ -85,12 +85,13 @@ class ClerkAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         """Return the challenge for ``WWW-Authenticate``."""
-        state = memo_of(request).state
-        return "Bearer" if state is None else answers.challenge(state)
+        return answers.challenge(_state(request))
 
 
 class IsClerkAuthenticated(permissions.BasePermission):
     """Allow only whom ``ClerkAuthentication`` has signed in. Composes with ``&``, ``|`` and ``~``."""
+
+    message: Any = {"detail": answers.FORBIDDEN, "code": "not-authorized"}  # for whom another class has signed in
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         """Whether the request is a Clerk user's."""
@@ -101,9 +102,15 @@ def _denied(reason: str) -> exceptions.PermissionDenied:
     return exceptions.PermissionDenied({"detail": answers.FORBIDDEN, "code": reason})
 
 
+def _state(request: Request) -> RequestState:
+    """Return how the request stands, as far as that has been asked; another scheme's credential is none of ours."""
+    memo = memo_of(request)
+    return NOBODY if memo.state is None or is_foreign(memo) else memo.state
+
+
 def _mark_response(request: Request) -> None:
     """
-    See to the caching headers of the response.
+    See to the response: its caching headers, and the code of a 401 that REST framework itself gives.
 
     REST framework shows an authentication class the view, never the response; so the view's last step is wrapped, on
     this one instance, which serves this one request.
@@ -116,6 +123,10 @@ def _mark_response(request: Request) -> None:
     def finalize_response(request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = finalize(request, response, *args, **kwargs)
         answers.mark_private(response)
+        data = getattr(response, "data", None)
+        if isinstance(data, dict) and getattr(data.get("detail"), "code", None) == "not_authenticated":
+            state = _state(request)
+            response.data = {"detail": answers.detail(state), "code": state.auth.reason}
         return response
 
     view.finalize_response = finalize_response

@@ -18,9 +18,9 @@ from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 
 from clerk_views import answers, csrf, tokens
-from clerk_views.access import attach, user_of
+from clerk_views.access import answer, attach, user_of
 from clerk_views.authentication import RequestState, aauthenticate, authenticate, is_foreign, memo_of
-from clerk_views.exceptions import AccountRefused, ClerkError, ClerkUnavailable
+from clerk_views.exceptions import AccountRefused, ClerkUnavailable
 
 
 class ClerkMiddleware:
@@ -52,7 +52,7 @@ class ClerkMiddleware:
             try:
                 _skip_csrf(request, authenticate(request))
             except ClerkUnavailable as problem:
-                return self._finish(request, _answer(request, problem))
+                return self._finish(request, answer(request, problem))
         attach(request)
         return self._finish(request, self.get_response(request))
 
@@ -64,7 +64,7 @@ class ClerkMiddleware:
                 state = await aauthenticate(request)
             except ClerkUnavailable as problem:
                 if _may_skip_csrf(request):
-                    return self._finish(request, await sync_to_async(_answer)(request, problem))
+                    return self._finish(request, await sync_to_async(answer)(request, problem))
             else:
                 if _may_skip_csrf(request):
                     _skip_csrf(request, state)
@@ -83,22 +83,18 @@ class ClerkMiddleware:
             try:
                 user_of(request)
             except (AccountRefused, ClerkUnavailable) as problem:
-                return _answer(request, problem)
+                return answer(request, problem)
         return None
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
         """Answer what a lazy ``request.user`` or ``request.clerk`` had to raise inside a view."""
-        return _answer(request, exception) if isinstance(exception, (AccountRefused, ClerkUnavailable)) else None
+        return answer(request, exception) if isinstance(exception, (AccountRefused, ClerkUnavailable)) else None
 
     def _finish(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         memo = memo_of(request)
         if memo.state is not None or memo.unavailable is not None:  # somebody asked who is calling
             answers.mark_private(response, personal=memo.state is None or memo.state.carrier is not None)
         return response
-
-
-def _answer(request: HttpRequest, problem: ClerkError) -> HttpResponseBase:
-    return answers.error(request, problem, page=answers.is_page_navigation(request))
 
 
 def _may_skip_csrf(request: HttpRequest) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.http import HttpRequest
 from django.views.generic.base import View
 
@@ -49,19 +50,19 @@ class ClerkLoginRequiredMixin(_ClerkMixin):
     Attributes:
         login_url: Where to send a browser that is not signed in: an address, a path or a URL name. None: the configured
             sign-in page.
-        redirect_field_name: The parameter that carries the way back. None: ``redirect_url`` for Clerk's pages, Django's
-            ``next`` for other ones.
+        redirect_field_name: The parameter that carries the way back. Left at Django's ``next``, it is ``redirect_url``
+            for Clerk's pages, which know no other.
         raise_exception: Answer 403 instead of sending browsers to sign in.
     """
 
     login_url: Any = None  # what AccessMixin's may be, lazy text included
-    redirect_field_name: str | None = None
+    redirect_field_name: str | None = REDIRECT_FIELD_NAME
     raise_exception: bool = False
 
     def get_clerk_requirement(self) -> Requirement:
         """Return what the view asks for, from its attributes."""
         return Requirement(
             login_url=self.login_url,
-            redirect_field_name=self.redirect_field_name,
+            redirect_field_name=None if self.redirect_field_name == REDIRECT_FIELD_NAME else self.redirect_field_name,
             raise_exception=self.raise_exception,
         )

@@ -13,7 +13,7 @@ from django.test import Client, RequestFactory, override_settings
 from clerk_views import answers
 from clerk_views.testing import LocalClerk
 from tests.conftest import World
-from tests.doors import DOORS, Door, door_id
+from tests.doors import DOORS, MIDDLEWARE, Door, door_id
 
 pytestmark = pytest.mark.django_db
 
@@ -257,6 +257,38 @@ def test_a_project_may_bring_its_own_page_for_an_outage(local_clerk: LocalClerk,
     local_clerk.faults.down()
     client = Client(headers={"authorization": f"Bearer {local_clerk.token('user_a')}"})
     assert client.get("/required/", headers=PAGE).content == b"our own page"
+
+
+@pytest.mark.parametrize("path", ["/required/", "/required/async/", "/class/", "/optional/", "/plain/"])
+def test_error_pages_may_show_who_is_signed_in(
+    local_clerk: LocalClerk, each_world: World, path: str, settings: Any, django_user_model: Any
+) -> None:
+    """Many a site's pages ask for the user in their frame, and must not meet the error again that they are about."""
+    page = "{{ user.is_authenticated }} {{ request.clerk.is_authenticated }}"
+    settings.TEMPLATES = [
+        {
+            "BACKEND": "django.template.backends.django.DjangoTemplates",
+            "OPTIONS": {
+                "loaders": [("django.template.loaders.locmem.Loader", {"403.html": page, "503.html": page})],
+                "context_processors": [
+                    "django.template.context_processors.request",
+                    "django.contrib.auth.context_processors.auth",
+                ],
+            },
+        }
+    ]
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
+    user = local_clerk.add_user(email="ada@example.com")
+    each_world.client.cookies["__session"] = local_clerk.token(user)
+    assert each_world.get(path).status_code == 200
+    django_user_model.objects.update(is_active=False)
+    response = each_world.get(path, headers=PAGE)
+    assert (response.status_code, response.content) == (403, b"False True")
+    each_world.client.cookies["__session"] = local_clerk.token(user, header={"kid": "ins_unknown"})
+    local_clerk.faults.down()
+    settings.CLERK_SECRET_KEY = "sk_test_another"  # whose keys were never seen
+    response = each_world.get(path, headers=PAGE)
+    assert (response.status_code, response.content) == (503, b"False False")
 
 
 def test_own_headers_of_a_view_stay(local_clerk: LocalClerk, each_world: World) -> None:

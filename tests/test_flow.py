@@ -191,6 +191,10 @@ def test_refusals_are_fixed_texts_with_a_challenge_and_private(local_clerk: Loca
     bare = door.send()
     assert bare.status_code == 401
     assert bare["WWW-Authenticate"] == "Bearer"
+    assert bare.json() == {  # type: ignore[attr-defined]
+        "detail": "Sign in to continue.",
+        "code": "session-token-and-uat-missing",
+    }
     for token in (cast.forged, cast.with_header(alg="none"), cast.with_claims(azp="http://evil.example")):
         response = door.send(f"Bearer {token}")
         assert response.status_code == 401

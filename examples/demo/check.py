@@ -163,7 +163,7 @@ class Walk:
             self.note(
                 "login_required", "stranger, one step on", expected, self.seen(nobody.browse("/login/?next=/members/"))
             )
-            expected = "401 Authentication credentials were not provided., Bearer"  # REST framework's own words
+            expected = "401 session-token-and-uat-missing, Bearer"
             self.note("REST framework", "stranger", expected, self.seen(nobody.ask(API)))
             self.note("clerk_optional", "stranger", "200 Hello, stranger.", self.seen(nobody.browse("/optional/")))
             self.note("Who am I?", "stranger", "200 Nobody is signed in", self.seen(nobody.browse("/whoami/")))
