@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Where CLERK_VIEWS_REQUIRE_SERVICES=1 says that all is there, a test skipped for want of a service fails the run."""
+    """Where CLERK_VIEWS_REQUIRE_SERVICES=1 says that all is there, a test that misses a service fails the run."""
     reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = [report for report in reporter.stats.get("skipped", ()) if "does not answer" in str(report.longrepr)]
     if os.environ.get("CLERK_VIEWS_REQUIRE_SERVICES") == "1" and skipped:

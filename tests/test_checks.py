@@ -71,6 +71,7 @@ def test_every_id_is_documented() -> None:
 # None is as good as unset, whatever a parser says to it.
 @pytest.mark.parametrize(("name", "value"), [case for case in BAD if case[1] is not None])
 def test_each_setting_is_checked_by_its_own_rule(name: str, value: Any) -> None:
+    """CFG-03, CFG-04."""
     [setting] = [setting for setting in SETTINGS if setting.name == f"CLERK_{name}"]
     message = found(**{setting.name: value})[setting.check_id]
     assert message.msg.startswith(f"{setting.name} ")
@@ -216,6 +217,7 @@ class TestNames:
         ],
     )
     def test_misspelling_is_found(self, name: str, meant: str) -> None:
+        """CFG-06."""
         values: dict[str, Any] = {name: "CANARY"}
         message = found(**values)["E022"]
         assert message.msg.startswith(name)
