@@ -21,13 +21,13 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.http import HttpRequest, HttpResponse
 from django.template import engines
-from django.test import AsyncClient, Client
+from django.test import Client
 from django.urls import path
 
 from clerk_views import clerk_client, clerk_optional, clerk_required
 from clerk_views.models import ClerkAccount
 from clerk_views.testing import LocalClerk
-from tests.doors import MIDDLEWARE, REST_FRAMEWORK
+from tests.doors import MIDDLEWARE, REST_FRAMEWORK, RawAsyncClient
 from tests.probes import simultaneously
 from tests.serving import ROOT, Served, environment, gunicorn_serving, uvicorn_serving
 from tests.urls import urlpatterns as doors
@@ -139,7 +139,7 @@ class TestNobodyIsTakenForAnother:
         visitors = crowd(local_clerk, 200)
 
         async def visit(index: int) -> list[tuple[Visitor, dict[str, Any]]]:
-            client = AsyncClient()
+            client = RawAsyncClient()
             answers = []
             for turn in range(50):
                 visitor = visitors[(index * 31 + turn * 7) % 200]
@@ -245,14 +245,14 @@ def test_cancelled_tasks_leave_nothing_locked(local_clerk: LocalClerk) -> None:
     async def storm() -> int:
         for wait in (0.01, 0.1, 0.4):
             tasks = [
-                asyncio.create_task(AsyncClient().get(where, headers=headers))
+                asyncio.create_task(RawAsyncClient().get(where, headers=headers))
                 for where in ("/required/async/", "/optional/async/", "/plain/asks/async/") * 5
             ]
             await asyncio.sleep(wait)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        return (await AsyncClient().get("/required/async/", headers=headers)).status_code
+        return (await RawAsyncClient().get("/required/async/", headers=headers)).status_code
 
     assert async_to_sync(storm)() == 200
     assert local_clerk.calls.key_fetches == 1
@@ -352,7 +352,7 @@ class TestAsyncViewsAndTemplates:
         headers = {"cookie": f"__session={token}"} if credential == "cookie" else {"authorization": f"Bearer {token}"}
 
         async def get() -> Any:
-            return await AsyncClient().get(where, headers=headers)
+            return await RawAsyncClient().get(where, headers=headers)
 
         for _ in range(2):
             account = ClerkAccount.objects.filter(clerk_id=ada.id)
@@ -363,6 +363,6 @@ class TestAsyncViewsAndTemplates:
     @pytest.mark.usefixtures("everywhere")
     def test_a_template_shows_nobody(self, local_clerk: LocalClerk, where: str) -> None:
         async def get() -> Any:
-            return await AsyncClient().get(where)
+            return await RawAsyncClient().get(where)
 
         assert async_to_sync(get)().content.decode() == "|None|None"

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from django.middleware.csrf import CsrfViewMiddleware
-from django.test import AsyncClient, Client
+from django.test import Client
 
 from clerk_views import csrf
 from clerk_views.testing import LocalClerk
-from tests.doors import DOORS, Door, door_id
+from tests.doors import DOORS, Door, RawAsyncClient, door_id
 
 pytestmark = pytest.mark.django_db
 
@@ -21,7 +21,7 @@ WRITABLE = [door for door in DOORS if door.path != "/api/things/recent/"]
 
 def client_of(door: Door) -> Any:
     if door.world == "async":
-        return AsyncClient(enforce_csrf_checks=True, raise_request_exception=False)
+        return RawAsyncClient(enforce_csrf_checks=True, raise_request_exception=False)
     return Client(enforce_csrf_checks=True, raise_request_exception=False)
 
 
