@@ -47,6 +47,10 @@ NATIVE = configured(CLERK_AUTH_PARTIES=[ORIGIN, None])
 AUDIENCE = configured(CLERK_AUDIENCE=["api", "web"])
 NO_LEEWAY = configured(CLERK_CLOCK_SKEW_IN_MS=0)
 
+# How PyJWT before 2.15 says no to some of these, and the SDK with it. From ours it would be a bug.
+CRASHES = (TypeError, RecursionError)
+PADDING_IS_REFUSED = tuple(int(part) for part in jwt.__version__.split(".")[:2]) >= (2, 14)
+
 
 def ours(text: str, config: Config) -> Any:
     """Return the claims, or the stage at which the token is refused: "signature", or None for any other."""
@@ -77,7 +81,7 @@ def pyjwt_accepts(text: str, config: Config) -> bool:
             issuer=config.issuers or None,
             leeway=config.clock_skew,
         )
-    except jwt.PyJWTError:
+    except (jwt.PyJWTError, *CRASHES):
         return False
     return True
 
@@ -91,7 +95,7 @@ def sdk_accepts(text: str, config: Config) -> bool:
     )
     try:
         verify_token(text, options)
-    except TokenVerificationError:
+    except (TokenVerificationError, *CRASHES):
         return False
     return True
 
@@ -160,7 +164,9 @@ CASES: Mapping[str, Case] = {
     "good, parties unset": Case(token(azp="https://evil.example"), ALL, config=PARTIES_UNSET),
     "good, within the leeway": Case(token(iat=int(time.time()) + 4), ALL),
     # Shape and spelling
-    "padded": Case(token() + "="),
+    "padded": Case(token() + "=")
+    if PADDING_IS_REFUSED
+    else Case(token() + "=", LENIENT, "PyJWT took padding before 2.14 (TOK-04)"),
     "two parts": Case(token().rpartition(".")[0]),
     "four parts": Case(token() + ".a"),
     "blank": Case(" " + token()),
