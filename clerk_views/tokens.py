@@ -198,7 +198,7 @@ def verify(parsed: Parsed, key: RSAPublicKey, config: Config) -> dict[str, Any]:
         raise TokenRefused(reason) from None
     except jwt.InvalidIssuerError:
         raise TokenRefused("token-invalid-issuer") from None
-    except jwt.PyJWTError as error:
+    except (jwt.PyJWTError, TypeError) as error:  # TypeError: PyJWT before 2.15, for times of odd types
         raise TokenRefused("token-verification-failed", type(error).__name__) from None
     _check_claims(claims, config)
     return claims
