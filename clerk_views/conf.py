@@ -528,7 +528,8 @@ def _now() -> list[Any]:
                 break
         if value is None and from_environment:
             value = os.environ.get(name)
-        values.append(value)
+        # A copy, as a list that is changed in place would always equal itself.
+        values.append(value.copy() if isinstance(value, (list, dict)) else value)
     return values
 
 
