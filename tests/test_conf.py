@@ -490,5 +490,6 @@ class TestConfig:
 @override_settings(CLERK_SECRET_KEY="sk_test_x", CLERK_AUTH_PARTIES=["https://one.example"])
 def test_a_list_that_is_changed_in_place_counts() -> None:
     assert config().auth_parties == ("https://one.example",)
-    django_settings.CLERK_AUTH_PARTIES.append("https://two.example")
+    parties: list[str] = django_settings.CLERK_AUTH_PARTIES  # type: ignore[misc]  # as it stands in the settings now
+    parties.append("https://two.example")
     assert config().auth_parties == ("https://one.example", "https://two.example")

@@ -1,178 +1,325 @@
 """
-Arbitrary bytes in headers and cookies, through real WSGI and ASGI handlers.
+Arbitrary bytes and bent credentials, through real WSGI and ASGI handlers.
 
 Whatever comes in: no 5xx, and nobody but the owner of a token that we minted and sent.
 """
 
 from __future__ import annotations
 
-import asyncio
-import io
+import base64
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import pytest
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
-from django.test import override_settings
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from clerk_views.testing import LocalClerk
-from tests.doors import MIDDLEWARE
+from clerk_views.testing.minting import mint, new_signing_key, session_claims, session_header
+from tests.doors import MIDDLEWARE, REST_FRAMEWORK
+from tests.serving import Headers, call_asgi, call_wsgi
 
 pytestmark = pytest.mark.django_db
 
-PATHS = ["/required/", "/optional/", "/class/", "/plain/", "/api/open/", "/api/"]
+#: Paths whose answer names whom the view saw.
+PATHS = [
+    b"/required/",
+    b"/required/async/",
+    b"/optional/",
+    b"/class/",
+    b"/plain/",
+    *([b"/api/", b"/api/open/", b"/api/decorated/"] if REST_FRAMEWORK else []),
+]
 few = hypothesis_settings(
     max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
-class Server:
-    """A site behind both kinds of handler, and the tokens of two users who are known to it."""
+class Site:
+    """A site behind both kinds of handler, and two users who are known to it."""
 
     def __init__(self, clerk: LocalClerk) -> None:
         self.clerk = clerk
-        self.ada, self.bob = clerk.add_user(email="ada@example.com").id, clerk.add_user(email="bob@example.com").id
+        self.ada, self.bob = (clerk.add_user(email=f"{name}@example.com").id for name in ("ada", "bob"))
         self.tokens = {clerk.token(user, expires_in=3600): user for user in (self.ada, self.bob)}
         self.wsgi, self.asgi = WSGIHandler(), ASGIHandler()
 
-    def over_wsgi(self, path: str, headers: list[tuple[bytes, bytes]], method: str = "GET") -> tuple[int, bytes]:
-        environ: dict[str, Any] = {
-            "REQUEST_METHOD": method,
-            "PATH_INFO": path,
-            "QUERY_STRING": "",
-            "SERVER_NAME": "testserver",
-            "SERVER_PORT": "80",
-            "SERVER_PROTOCOL": "HTTP/1.1",
-            "wsgi.url_scheme": "http",
-            "wsgi.input": io.BytesIO(),
-            "wsgi.errors": io.StringIO(),
-        }
-        for name, value in headers:  # as servers do: bytes as latin-1, repeated headers joined
-            key = "HTTP_" + name.decode().upper().replace("-", "_")
-            text = value.decode("latin-1")
-            environ[key] = f"{environ[key]},{text}" if key in environ else text
-        status: list[str] = []
-        response = self.wsgi(environ, lambda line, _: status.append(line))  # type: ignore[arg-type]
-        body = b"".join(response)
-        response.close()
-        return int(status[0].split()[0]), body
-
-    def over_asgi(self, path: str, headers: list[tuple[bytes, bytes]], method: str = "GET") -> tuple[int, bytes]:
-        sent: list[dict[str, Any]] = []
-        body = [{"type": "http.request", "body": b"", "more_body": False}]
-
-        async def receive() -> dict[str, Any]:
-            if not body:  # the client stays; Django stops asking when it has answered
-                await asyncio.Event().wait()
-            return body.pop()
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        scope = {
-            "type": "http",
-            "http_version": "1.1",
-            "method": method,
-            "path": path,
-            "query_string": b"",
-            "headers": [(b"host", b"testserver"), *headers],
-            "server": ("testserver", 80),
-            "scheme": "http",
-        }
-        from asgiref.sync import async_to_sync
-
-        async_to_sync(self.asgi)(scope, receive, send)
-        return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
-
-    def visit(self, path: str, headers: list[tuple[bytes, bytes]], method: str = "GET") -> set[str]:
-        """Send it both ways; return the identities that were seen."""
+    def visit(
+        self, path: bytes, headers: Iterable[tuple[bytes, bytes]], method: str = "GET", **rest: bytes
+    ) -> set[str]:
+        """Send it both ways; return whose identity was seen, having made sure that nothing broke."""
+        sent: Headers = list(headers)
         seen: set[str] = set()
-        for way in (self.over_wsgi, self.over_asgi):
-            status, body = way(path, headers, method)
-            assert status in {200, 301, 302, 400, 401, 403, 405}, (status, headers, body[:200])
-            seen.update(user for user in (self.ada, self.bob) if user.encode() in body)
+        for answer in (
+            call_wsgi(self.wsgi, path, sent, method=method, **rest),
+            call_asgi(self.asgi, path, sent, method=method, **rest),
+        ):
+            assert 200 <= answer.status < 500, (answer.status, path, sent, rest)
+            for name, value in answer.headers:
+                if name.lower() == "location" and not path.endswith(b"/admin/"):
+                    assert value.startswith((self.clerk.url + "/sign-in?", "/")), value
+                    assert not value.startswith(("//", "/\\")), value
+            text = answer.body.decode()
+            seen.update(user for user in (self.ada, self.bob) if user in text)
         return seen
 
 
 @pytest.fixture
-def server(local_clerk: LocalClerk, settings: Any) -> Iterator[Server]:
-    settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
-    # As Django's own test client does: the test's transaction is on a connection that must stay open.
-    signals = (request_started, request_finished)
-    for signal in signals:
+def _connection_stays_open() -> Iterator[None]:
+    """As in Django's own test client: the test's transaction is on it."""
+    for signal in (request_started, request_finished):
         signal.disconnect(close_old_connections)
-    with override_settings(ALLOWED_HOSTS=["*"], DEBUG=False):
-        server = Server(local_clerk)
-        for token, user in server.tokens.items():
-            assert server.visit("/required/", [(b"authorization", f"Bearer {token}".encode())]) == {user}
-        yield server
-    for signal in signals:
+    yield
+    for signal in (request_started, request_finished):
         signal.connect(close_old_connections)
 
 
+@pytest.fixture
+def site(local_clerk: LocalClerk, settings: Any, _connection_stays_open: None) -> Site:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
+    settings.ALLOWED_HOSTS = ["*"]
+    site = Site(local_clerk)
+    for token, user in site.tokens.items():
+        assert site.visit(b"/required/", bearer(token)) == {user}
+    return site
+
+
+def bearer(token: str | bytes) -> list[tuple[bytes, bytes]]:
+    return [(b"authorization", b"Bearer " + (token.encode() if isinstance(token, str) else token))]
+
+
+def cookie(token: str | bytes) -> list[tuple[bytes, bytes]]:
+    return [(b"cookie", b"__session=" + (token.encode() if isinstance(token, str) else token))]
+
+
 paths = st.sampled_from(PATHS)
-methods = st.sampled_from(["GET", "HEAD", "POST", "PUT", "OPTIONS"])
+methods = st.sampled_from(["GET", "HEAD", "POST", "PUT", "OPTIONS", "BREW"])
 junk = st.binary(max_size=300)
+#: Headers that name no credential, however much they would like to.
+neutral = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [
+                b"accept",
+                b"sec-fetch-dest",
+                b"origin",
+                b"referer",
+                b"forwarded",
+                b"x-forwarded-host",
+                b"x-forwarded-proto",
+                b"x-http-method-override",
+                b"x-original-url",
+                b"x-authorization",
+                b"x-clerk-auth-token",
+                b"proxy-authorization",
+                b"if-none-match",
+            ]
+        ),
+        junk | st.sampled_from([b"text/html", b"document", b"https://evil.example", b"null"]),
+    ),
+    max_size=4,
+)
 
 
 @few
-@given(path=paths, method=methods, authorization=junk, cookie=junk)
-def test_arbitrary_bytes(server: Server, path: str, method: str, authorization: bytes, cookie: bytes) -> None:
+@given(path=paths, method=methods, authorization=junk, cookies=junk, headers=neutral)
+def test_arbitrary_headers(
+    site: Site, path: bytes, method: str, authorization: bytes, cookies: bytes, headers: Headers
+) -> None:
     """I2, SRC-07, F-22."""
-    assert server.visit(path, [(b"authorization", authorization), (b"cookie", cookie)], method) == set()
-    assert server.visit(path, [(b"authorization", b"Bearer " + authorization)], method) == set()
-    assert server.visit(path, [(b"cookie", b"__session=" + cookie)], method) == set()
+    assert site.visit(path, [(b"authorization", authorization), (b"cookie", cookies), *headers], method) == set()
+    assert site.visit(path, [*bearer(authorization), *headers], method) == set()
+    assert site.visit(path, [*cookie(cookies), *headers], method) == set()
+
+
+@few
+@given(path=paths, method=methods, rest=junk, query=junk, body=junk, headers=neutral, data=st.data())
+def test_arbitrary_addresses_and_bodies(
+    site: Site, path: bytes, method: str, rest: bytes, query: bytes, body: bytes, headers: Headers, data: st.DataObject
+) -> None:
+    """I2, I4, F-22, RED-01: and where somebody is sent to sign in, it is there and nowhere else."""
+    host = data.draw(st.sampled_from([[], [(b"host", rest)]]))
+    page = [(b"accept", b"text/html"), (b"sec-fetch-dest", b"document")]
+    token = data.draw(st.sampled_from(sorted(site.tokens)))
+    assert site.visit(path + rest, [*headers, *host], method, query=query, body=body) == set()
+    assert site.visit(path + rest, [*page, *host], query=query) == set()
+    assert site.visit(path + rest, [*page, *cookie("x.y.z")], query=query) == set()
+    assert site.visit(path + rest, [*bearer(token), *headers], method, query=query, body=body) <= {site.tokens[token]}
+    assert site.visit(path, [*bearer(token), *headers], query=query, body=body) == {site.tokens[token]}
 
 
 @few
 @given(data=st.data(), path=paths)
-def test_mutations_of_good_requests(server: Server, data: st.DataObject, path: str) -> None:
-    """I3: one changed byte of a token makes it nobody's, never somebody else's."""
-    token = data.draw(st.sampled_from(sorted(server.tokens)))
+def test_a_changed_byte_makes_a_token_nobodys(site: Site, data: st.DataObject, path: bytes) -> None:
+    """I3: never somebody else's."""
+    token = data.draw(st.sampled_from(sorted(site.tokens)))
     position = data.draw(st.integers(0, len(token) - 1))
     replacement = data.draw(st.binary(max_size=3))
     raw = token.encode()[:position] + replacement + token.encode()[position + 1 :]
-    expected = {server.tokens[token]} if raw == token.encode() else set()
-    assert server.visit(path, [(b"authorization", b"Bearer " + raw)]) == expected
+    expected = {site.tokens[token]} if raw == token.encode() else set()
+    assert site.visit(path, bearer(raw)) == expected
     # In a cookie a separator may cut the value off; what is left is judged by itself.
-    assert server.visit(path, [(b"cookie", b"__session=" + raw)]) <= {server.tokens[token]}
+    assert site.visit(path, cookie(raw)) <= {site.tokens[token]}
+
+
+@few
+@given(data=st.data(), path=paths)
+def test_parts_of_two_tokens_make_no_third(site: Site, data: st.DataObject, path: bytes) -> None:
+    """I3."""
+    parts = [token.split(".") for token in sorted(site.tokens)]
+    pick = [data.draw(st.integers(0, 1)) for _ in range(3)]
+    assume(len(set(pick[1:])) == 2)  # the headers are equal; payload and signature must not be of one token
+    mixed = ".".join(parts[owner][index] for index, owner in enumerate(pick))
+    assert site.visit(path, bearer(mixed)) == site.visit(path, cookie(mixed)) == set()
+
+
+odd = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@few
+@given(data=st.data(), path=paths)
+def test_odd_claims_under_a_genuine_signature(site: Site, data: st.DataObject, path: bytes) -> None:
+    """I2, I3, I8: whatever Clerk would sign, the view sees its ``sub`` or nobody."""
+    names = [
+        "sub",
+        "sid",
+        "iss",
+        "azp",
+        "aud",
+        "exp",
+        "iat",
+        "nbf",
+        "sts",
+        "act",
+        "v",
+        "o",
+        "fva",
+        "jti",
+        "pla",
+        "email",
+    ]
+    members = ["alg", "typ", "cat", "kid", "crit", "jku", "x5c", "zip", "b64"]
+    subject = data.draw(st.sampled_from([site.ada, site.bob]))
+    claims = session_claims(user_id=subject, session_id="sess_1", issuer=site.clerk.issuer, azp="http://testserver")
+    claims |= data.draw(st.dictionaries(st.sampled_from(names), odd, max_size=2))
+    header = session_header(site.clerk.signing_key.kid)
+    header |= data.draw(st.dictionaries(st.sampled_from(members), odd, max_size=1))
+    token = mint(header, claims, site.clerk.signing_key)
+    owner = {user for user in (site.ada, site.bob) if user == claims["sub"]}
+    assert site.visit(path, bearer(token)) <= owner
+    assert site.visit(path, cookie(token)) <= owner
+
+
+@few
+@given(data=st.data(), path=paths)
+def test_odd_json_under_a_genuine_signature(site: Site, data: st.DataObject, path: bytes) -> None:
+    """TOK-05: bytes that are nearly JSON, or JSON that parsers read differently."""
+    texts = []
+    for part in next(iter(site.tokens)).split(".")[:2]:
+        raw = bytearray(base64.urlsafe_b64decode(part + "=="))
+        for _ in range(data.draw(st.integers(0, 2))):
+            position = data.draw(st.integers(0, len(raw) - 1))
+            raw[position : position + data.draw(st.integers(0, 3))] = data.draw(
+                st.sampled_from(
+                    [b'"', b"\\", b"{", b"}", b"[", b",", b":", b"NaN", b"\xef\xbb\xbf", b"\x00", b"\xff", b"1"]
+                )
+                | st.binary(max_size=3)
+            )
+        texts.append(bytes(raw))
+    token = mint(texts[0], texts[1], site.clerk.signing_key)
+    assert site.visit(path, bearer(token)) <= {user for user in (site.ada, site.bob) if user.encode() in texts[1]}
 
 
 @few
 @given(data=st.data(), path=paths, extra=st.lists(junk, max_size=3), name=st.binary(min_size=1, max_size=20))
 def test_junk_beside_a_good_credential_changes_nothing(
-    server: Server, data: st.DataObject, path: str, extra: list[bytes], name: bytes
+    site: Site, data: st.DataObject, path: bytes, extra: list[bytes], name: bytes
 ) -> None:
     """I4, SRC-05, SRC-06."""
-    token = data.draw(st.sampled_from(sorted(server.tokens)))
+    token = data.draw(st.sampled_from(sorted(site.tokens)))
     # Junk that holds a separator followed by the very name of a session cookie could be another credential.
     pieces = [piece for piece in (*extra, name + b"=x") if b"__session" not in piece]
     good = f"__session={token}".encode()
     where = data.draw(st.integers(0, len(pieces)))
-    cookie = b"; ".join([*pieces[:where], good, *pieces[where:]])
-    assert server.visit(path, [(b"cookie", cookie)]) == {server.tokens[token]}
-    headers = [(b"authorization", f"Bearer {token}".encode()), (b"cookie", b"; ".join(pieces)), (b"x-junk", name)]
-    assert server.visit(path, headers) == {server.tokens[token]}
+    cookies = b"; ".join([*pieces[:where], good, *pieces[where:]])
+    assert site.visit(path, [(b"cookie", cookies)]) == {site.tokens[token]}
+    assert site.visit(path, [*bearer(token), (b"cookie", b"; ".join(pieces)), (b"x-junk", name)]) == {
+        site.tokens[token]
+    }
+
+
+class Credential(NamedTuple):
+    """A token and what a strict reader makes of it: whose it is, which session, how new; or no good at all."""
+
+    token: str
+    user: str | None = None
+    session: str = ""
+    issued: int = 0
+
+
+@pytest.fixture
+def pool(site: Site) -> list[Credential]:
+    now = int(time.time())
+    found = []
+    for user, session, age in (
+        (site.ada, "sess_a", 0),
+        (site.ada, "sess_a", 9),
+        (site.ada, "sess_b", 5),
+        (site.bob, "sess_c", 5),
+    ):
+        token = site.clerk.token(user, sid=session, issued_at=now - age, expires_in=3600)
+        found.append(Credential(token, user, session, now - age))
+    bad = [
+        site.clerk.token(site.ada, issued_at=now - 600),
+        site.clerk.token(site.bob, key=new_signing_key(site.clerk.signing_key.kid)),
+        site.clerk.token(site.bob, iss="https://clerk.elsewhere.example"),
+        "x.y.z",
+        "junk",
+        "",
+    ]
+    return found + [Credential(token) for token in bad]
+
+
+def expected(
+    site: Site, authorization: list[tuple[bytes, Credential]], cookies: list[tuple[str, Credential]]
+) -> set[str]:
+    """Say who it is, by the rules as the contract and the threat table put them; a second opinion."""
+    bearers = [credential for scheme, credential in authorization if scheme == b"Bearer"]
+    if bearers:
+        alone = len(authorization) == 1
+        return {bearers[0].user} if alone and bearers[0].user else set()
+    newest: list[Credential] = []
+    for name in (f"__session_{site.clerk.cookie_suffix}", "__session"):
+        good = [credential for held, credential in cookies if held == name and credential.user]
+        if len({(credential.user, credential.session) for credential in good}) > 1:
+            return set()
+        newest += good[:1]
+    best = max(newest, key=lambda credential: credential.issued, default=None)
+    return {best.user} if best and best.user else set()
 
 
 @few
 @given(data=st.data(), path=paths)
-def test_two_credentials_never_mix(server: Server, data: st.DataObject, path: str) -> None:
-    """I3, SRC-03, SRC-04."""
-    one, other = data.draw(st.permutations(sorted(server.tokens)))
-    header, cookie = f"Bearer {one}".encode(), f"__session={other}".encode()
-    assert server.visit(path, [(b"authorization", header), (b"cookie", cookie)]) == {server.tokens[one]}
-    twice = [(b"authorization", header), (b"authorization", f"Bearer {other}".encode())]
-    assert server.visit(path, twice) == set()
-    both = f"__session={one}; __session={other}".encode()
-    assert server.visit(path, [(b"cookie", both)]) == set()
+def test_of_many_credentials_one_counts(site: Site, pool: list[Credential], data: st.DataObject, path: bytes) -> None:
+    """I3, SRC-01, SRC-03 to SRC-06: the identity is that of one token, and of the one that should count."""
+    some = st.sampled_from(pool)
+    schemes = st.sampled_from([b"Bearer", b"Basic", b"Negotiate"])
+    names = st.sampled_from(["__session", f"__session_{site.clerk.cookie_suffix}", "__session_evil", "__client_uat"])
+    authorization = data.draw(st.lists(st.tuples(schemes, some), max_size=2))
+    cookies = data.draw(st.lists(st.tuples(names, some), max_size=4))
+    headers = [(b"authorization", scheme + b" " + credential.token.encode()) for scheme, credential in authorization]
+    text = "; ".join(f"{name}={credential.token}" for name, credential in cookies)
+    assert site.visit(path, [*headers, (b"cookie", text.encode())]) == expected(site, authorization, cookies)
 
 
 @pytest.mark.parametrize(
@@ -180,16 +327,43 @@ def test_two_credentials_never_mix(server: Server, data: st.DataObject, path: st
     [
         [(b"authorization", b"Bearer " + b"a" * 2**20)],
         [(b"authorization", b"Bearer " + b"a.b." * 2**18)],
+        [(b"authorization", b"Bearer" + b" " * 2**20)],
         [(b"authorization", b"Basic " + b",Bearer" * 2**17)],
         [(b"cookie", b"__session=" + b"a" * 2**20)],
         [(b"cookie", b"__session=a.b.c;" * 2**16)],
         [(b"cookie", b";".join(b"__session=a.b.%d" % number for number in range(2**16)))],
+        [(b"cookie", b"__session=;" * 2**16)],
+        [(b"cookie", b"__session" * 2**16)],
         [(b"cookie", b"=" * 2**20)],
+        [(b"cookie", b";" * 2**20)],
     ],
-    ids=["long", "dots", "schemes", "long-cookie", "same-cookie", "many-cookies", "equals"],
+    ids=[
+        "long", "dots", "blanks", "schemes", "long-cookie", "same-cookie", "many-cookies", "empty-cookies", "names",
+        "equals", "semicolons",
+    ],
+)  # fmt: skip
+def test_a_megabyte_is_judged_quickly(site: Site, headers: Headers, settings: Any) -> None:
+    """DOS-01, F-21: linear work. Measured without Django's own middleware, which parses the cookies once more."""
+    settings.MIDDLEWARE = [MIDDLEWARE]
+    site.wsgi, site.asgi = WSGIHandler(), ASGIHandler()
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        assert site.visit(b"/required/", headers) == set()
+        times.append(time.perf_counter() - started)
+    assert min(times) < 0.5
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"[" * 11_000, b'{"a":' * 2_200, b'"' * 11_000, b"\\" * 11_000, b"9" * 11_000],
+    ids=["lists", "objects", "quotes", "backslashes", "digits"],
 )
-def test_a_megabyte_is_judged_quickly(server: Server, headers: list[tuple[bytes, bytes]]) -> None:
-    """DOS-01, F-21: linear work. Django's own parsing is part of it, so the bound is a generous one."""
-    started = time.monotonic()
-    assert server.visit("/required/", headers) == set()
-    assert time.monotonic() - started < 5
+def test_a_full_token_is_judged_quickly(site: Site, payload: bytes) -> None:
+    """DOS-01, TOK-05: what is short enough to be looked at, genuinely signed, and made to be parsed for long."""
+    token = mint(session_header(site.clerk.signing_key.kid), b'{"sub":' + payload, site.clerk.signing_key)
+    assert len(token) < 16_384
+    started = time.perf_counter()
+    for headers in (bearer(token), cookie(token)):
+        assert site.visit(b"/required/", headers) == set()
+    assert time.perf_counter() - started < 0.5
