@@ -176,8 +176,11 @@ def admit(request: Any, requirement: Requirement, view: View, *, offline: bool =
             return _refuse(request, state, requirement, offline)
         if signed_in and state.carrier == "header":
             csrf.exempt(base)
-        elif base.method not in csrf.SAFE_METHODS and _must_prove_intent(signed_in, view) and csrf.failure(base):
-            return answers.forbidden(base, "csrf-failed", page=False)
+        elif base.method not in csrf.SAFE_METHODS and _must_prove_intent(signed_in, view):
+            if offline:
+                raise NotInMemory  # the secret may be in the session, and so in the database
+            if csrf.failure(base):
+                return answers.forbidden(base, "csrf-failed", page=False)
         if not requirement.optional:
             attach_user(request, load_user(request, offline=offline))
     except ClerkError as problem:

@@ -178,8 +178,10 @@ class _Resolution:
             return 0.0
         else:
             at, gone = mark
-            if gone:
+            if gone and (user is None or not user.is_active):
                 raise AccountRefused("user-not-found" if user is None else "user-inactive")
+            if gone:
+                return 0.0  # a mark that the row does not bear out shuts nobody out (CAC-04)
             if user is None or _synced_at(user) < at - 0.001:
                 return 0.0  # written in a transaction that is still open, or was taken back
             until = at + self.config.cache_timeout

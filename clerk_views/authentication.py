@@ -21,6 +21,7 @@ from asgiref.sync import sync_to_async
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from django.dispatch import Signal
 from django.http import HttpRequest
+from django.views.decorators.debug import sensitive_variables
 
 from clerk_views import keys, signals, tokens
 from clerk_views.api import Budget
@@ -247,6 +248,7 @@ def _verdicts(fingerprint: str) -> _Verdicts:
 os.register_at_fork(after_in_child=_verdicts.cache_clear)  # a lock held by another thread would stay held for ever
 
 
+@sensitive_variables()
 def _decide(memo: Memo, offline: bool) -> RequestState:
     found = tokens.find(memo.request.META, memo.config)
     if found.carrier is None:
@@ -287,6 +289,7 @@ def _signed_out(memo: Memo, found: tokens.Found, refused: TokenRefused, offline:
     return RequestState("signed-out", reason, ClerkAuth.signed_out(reason), found.carrier, headers)
 
 
+@sensitive_variables()
 def _judge(token: str, memo: Memo, offline: bool) -> Verdict:
     settings = memo.config
     ring = keys.get_key_ring(settings)

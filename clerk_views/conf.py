@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from django.conf import LazySettings, Settings, UserSettingsHolder, global_settings, settings
 from django.core.exceptions import ImproperlyConfigured
+from django.views.decorators.debug import sensitive_variables
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -414,6 +415,7 @@ class Config:
         ImproperlyConfigured: On the first setting that cannot be used. Nothing is let through meanwhile.
     """
 
+    @sensitive_variables()
     def __init__(self, raw: Mapping[str, Any]) -> None:
         parsed: dict[str, Any] = {}
         for setting in SETTINGS:
@@ -537,6 +539,7 @@ _NAMES = [(setting.name, setting.from_environment) for setting in SETTINGS]
 _latest: tuple[list[Any], Config] | None = None
 
 
+@sensitive_variables()
 def config() -> Config:
     """
     Return the settings as they stand now.

@@ -122,6 +122,8 @@ def _mark_response(request: Request) -> None:
 
     def finalize_response(request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = finalize(request, response, *args, **kwargs)
+        if response.status_code == 503:
+            response["Cache-Control"] = "no-store"
         answers.mark_private(response)
         data = getattr(response, "data", None)
         if isinstance(data, dict) and getattr(data.get("detail"), "code", None) == "not_authenticated":

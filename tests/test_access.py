@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth import get_user_model
-from django.test import RequestFactory
+from django.core.cache import cache
+from django.core.exceptions import ImproperlyConfigured
+from django.test import AsyncClient, Client, RequestFactory
+from django.views.debug import ExceptionReporter
 
 from clerk_views import clerk_optional
 from clerk_views.access import load_user
@@ -78,3 +82,36 @@ def test_requests_made_by_hand_work(local_clerk: LocalClerk) -> None:
     assert request.user.email == "ada@example.com"
     assert async_to_sync(request.auser)() is request.user
     assert request.clerk.is_authenticated
+
+
+def test_a_forged_mark_shuts_nobody_out(local_clerk: LocalClerk) -> None:
+    """CAC-04: a neighbour in the cache can cost a call, not an account."""
+    user = local_clerk.add_user(email="ada@example.com")
+    assert Client().get("/required/", headers=bearer(local_clerk.token(user))).status_code == 200
+    [key] = [key for key in cache._cache if "clerk_views" in key]  # type: ignore[attr-defined]
+    cache.set(key.removeprefix(":1:"), [1, time.time(), "gone"])
+    assert Client().get("/required/", headers=bearer(local_clerk.token(user, jti="renewed"))).status_code == 200
+    assert local_clerk.calls.user_fetches == 2
+
+
+def test_the_check_of_intent_never_waits_on_an_event_loop(local_clerk: LocalClerk, settings: Any) -> None:
+    """I2, CSR-03: with the secret in the session it has to read the database."""
+    settings.CSRF_USE_SESSIONS = True
+    settings.MIDDLEWARE = ["django.contrib.sessions.middleware.SessionMiddleware"]
+    client = AsyncClient(enforce_csrf_checks=True)
+    client.cookies["__session"] = local_clerk.token(local_clerk.add_user(email="ada@example.com"))
+    client.cookies["sessionid"] = "anything"
+    assert async_to_sync(client.post)("/required/async/").status_code == 403
+
+
+def test_error_reports_show_no_settings(settings: Any) -> None:
+    """LOG-01: with DEBUG off, the frames in which secrets are read show none of them."""
+    settings.CLERK_SECRET_KEY = "sk_test_canary"
+    settings.CLERK_TIMEOUT_MS = "wrong"
+    try:
+        load_user(RequestFactory().get("/"))
+    except ImproperlyConfigured as error:
+        reporter: Any = ExceptionReporter(RequestFactory().get("/"), ImproperlyConfigured, error, error.__traceback__)
+        frames = [str(value) for frame in reporter.get_traceback_frames() for _, value in frame["vars"]]
+    assert frames
+    assert "sk_test_canary" not in "".join(frames)

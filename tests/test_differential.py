@@ -149,6 +149,17 @@ AUD_UNSET = "they refuse any audience when none is configured; Clerk's other SDK
 AUD_FALSY = "they take what is empty or nought for absent; we ask for text or a list of texts (TOK-08)"
 LENGTH = "they know no longest token (SRC-07)"
 
+VERY_DEEP = b'"a":' + b"[" * 5000 + b"]" * 5000
+
+
+def is_parsed(member: bytes) -> bool:
+    try:
+        json.loads(b"{" + member + b"}")
+    except RecursionError:
+        return False
+    return True
+
+
 CASES: Mapping[str, Case] = {
     "good": Case(token(), ALL),
     "good without kid": Case(of_header(kid=ABSENT), ALL),
@@ -181,7 +192,8 @@ CASES: Mapping[str, Case] = {
     "deep": Case(of_payload(b'"a":' + b"[" * 16 + b"]" * 16), LENIENT, JSON),
     "UTF-16": Case(mint(header(), text_of(claims()).decode().encode("utf-16"), KEY), LENIENT, JSON),
     "mark in front": Case(mint(header(), b"\xef\xbb\xbf" + text_of(claims()), KEY), LENIENT, JSON),
-    "very deep": Case(of_payload(b'"a":' + b"[" * 5000 + b"]" * 5000)),
+    # How deep the standard library's parser goes differs from one Python to the next.
+    "very deep": Case(of_payload(VERY_DEEP), *((LENIENT, JSON) if is_parsed(VERY_DEEP) else ())),
     "not an object": Case(mint(header(), b"[]", KEY)),
     "not JSON": Case(mint(header(), b"{", KEY)),
     "not UTF-8": Case(of_payload(b'"a":"\xff"')),

@@ -151,7 +151,8 @@ def test_arbitrary_addresses_and_bodies(
     assert site.visit(path + rest, [*page, *host], query=query) == set()
     assert site.visit(path + rest, [*page, *cookie("x.y.z")], query=query) == set()
     assert site.visit(path + rest, [*bearer(token), *headers], method, query=query, body=body) <= {site.tokens[token]}
-    assert site.visit(path, [*bearer(token), *headers], query=query, body=body) == {site.tokens[token]}
+    if not path.startswith(b"/api"):  # REST framework answers 404 and 406 to formats that it does not have
+        assert site.visit(path, [*bearer(token), *headers], query=query, body=body) == {site.tokens[token]}
 
 
 @few
@@ -308,15 +309,17 @@ def expected(
     return {best.user} if best and best.user else set()
 
 
-@few
+@hypothesis_settings(few, max_examples=150)
 @given(data=st.data(), path=paths)
 def test_of_many_credentials_one_counts(site: Site, pool: list[Credential], data: st.DataObject, path: bytes) -> None:
     """I3, SRC-01, SRC-03 to SRC-06: the identity is that of one token, and of the one that should count."""
-    some = st.sampled_from(pool)
+    good, bad = (st.sampled_from([one for one in pool if bool(one.user) is wanted]) for wanted in (True, False))
     schemes = st.sampled_from([b"Bearer", b"Basic", b"Negotiate"])
-    names = st.sampled_from(["__session", f"__session_{site.clerk.cookie_suffix}", "__session_evil", "__client_uat"])
-    authorization = data.draw(st.lists(st.tuples(schemes, some), max_size=2))
-    cookies = data.draw(st.lists(st.tuples(names, some), max_size=4))
+    ours = st.sampled_from(["__session", f"__session_{site.clerk.cookie_suffix}"])
+    others = st.sampled_from(["__session_evil", "__client_uat", "session"])
+    cookie_pairs = st.tuples(ours, good) | st.tuples(ours, good) | st.tuples(ours, bad) | st.tuples(others, good)
+    cookies = data.draw(st.lists(cookie_pairs, min_size=1, max_size=4))
+    authorization = data.draw(st.just([]) | st.lists(st.tuples(schemes, good | bad), max_size=2))
     headers = [(b"authorization", scheme + b" " + credential.token.encode()) for scheme, credential in authorization]
     text = "; ".join(f"{name}={credential.token}" for name, credential in cookies)
     assert site.visit(path, [*headers, (b"cookie", text.encode())]) == expected(site, authorization, cookies)
