@@ -244,6 +244,7 @@ def test_a_failure_is_told_once_and_names_no_token(local_clerk: LocalClerk) -> N
 
     token = local_clerk.token("user_a", azp="http://evil.example")
     request = request_with(token)
+    authenticate(request_with(local_clerk.token("user_a")))  # the keys are in memory now
     with Heard(signals.clerk_auth_failed) as failed:
         async_to_sync(aauthenticate)(request)
         authenticate(request)

@@ -26,16 +26,17 @@ from typing import Any
 import httpx
 import pytest
 import time_machine
+from asgiref.sync import async_to_sync
 from django.core.cache import caches
 from django.db import connections
-from django.test import Client
+from django.test import AsyncClient, Client
 
 from clerk_views.models import ClerkAccount
 from clerk_views.signals import clerk_cache_miss
 from clerk_views.testing import LocalClerk
 from clerk_views.testing.directory import LocalUser
 from clerk_views.testing.minting import SigningKey, base64url, new_signing_key
-from tests.doors import DOORS, FEW, WORLDS, Door, door_id
+from tests.doors import DOORS, FEW, Door, door_id
 from tests.probes import (
     CountingCache,
     GarbageCache,
@@ -260,11 +261,14 @@ class TestManyAtOnce:
         local_clerk.faults.slow(0.3, path="/v1/jwks")
         tokens = [local_clerk.token(ada) for _ in range(64)]
 
-        doors = [Door("/optional/silent/", "optional", world, False) for world in WORLDS]
+        # Not by Door.send(), which overrides settings: such overrides must not end in another order than they began.
+        async def asynchronous(index: int) -> Any:
+            return await AsyncClient().get("/optional/silent/", headers={"authorization": BEARER(tokens[index])})
 
-        def knock(index: int) -> str:
-            door = doors[index % 2]
-            return door.verdict(door.send(BEARER(tokens[index])))
+        def knock(index: int) -> Any:
+            synchronous = index % 2
+            answer = visit(tokens[index], "/optional/silent/") if synchronous else async_to_sync(asynchronous)(index)
+            return answer.json()["clerk"]
 
         assert simultaneously(64, knock) == [ada.id] * 64
         assert local_clerk.calls.key_fetches == 1

@@ -275,7 +275,8 @@ def pool(site: Site) -> list[Credential]:
     for user, session, age in (
         (site.ada, "sess_a", 0),
         (site.ada, "sess_a", 9),
-        (site.ada, "sess_b", 5),
+        (site.ada, "sess_b", 0),
+        (site.bob, "sess_c", 0),
         (site.bob, "sess_c", 5),
     ):
         token = site.clerk.token(user, sid=session, issued_at=now - age, expires_in=3600)
@@ -285,7 +286,8 @@ def pool(site: Site) -> list[Credential]:
         site.clerk.token(site.bob, key=new_signing_key(site.clerk.signing_key.kid)),
         site.clerk.token(site.bob, iss="https://clerk.elsewhere.example"),
         "x.y.z",
-        "junk",
+        "two words",
+        '"quoted"',
         "",
     ]
     return found + [Credential(token) for token in bad]
@@ -354,7 +356,7 @@ def test_a_megabyte_is_judged_quickly(site: Site, headers: Headers, settings: An
         started = time.perf_counter()
         assert site.visit(b"/required/", headers) == set()
         times.append(time.perf_counter() - started)
-    assert min(times) < 0.5
+    assert min(times) < 5  # a quadratic step would take minutes; tracing makes ours ten times slower
 
 
 @pytest.mark.parametrize(
