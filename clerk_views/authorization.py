@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final
 
 #: As an argument of ``has``: not asked. None is asked, and fails like everything else that is no text.
@@ -39,6 +40,8 @@ _ROLE_PREFIXES = re.compile(r"(?:org:)*")
 _BLANKS = " \t\n\r\f\v"
 # The most digits that int() takes whatever the interpreter's limit is set to; for more it raises.
 _DIGITS_AT_ONCE = sys.int_info.str_digits_check_threshold
+# All who have one role under one plan bring the same lists, and share what is read from them.
+_SHARED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,27 +343,29 @@ def _decode_1(claims: Mapping[str, Any]) -> Authorization:
 
 
 def _decode_2(claims: Mapping[str, Any]) -> Authorization:
-    features, plans = _elements(claims.get("fea")), _elements(claims.get("pla"))
+    features, plans = _list_text(claims.get("fea")), _list_text(claims.get("pla"))
     without_organization = Authorization(
-        features=_scoped(features or []),
-        plans=_scoped(plans or []),
+        features=_scoped(features or ""),
+        plans=_scoped(plans or ""),
         factor_ages=_factor_ages(claims.get("fva")),
     )
     organization = claims.get("o")
-    org_id = _name(organization.get("id")) if isinstance(organization, dict) else None
-    if org_id is None:
+    if not isinstance(organization, dict):
         return without_organization
-    names, masks = _pieces(organization.get("per")), _pieces(organization.get("fpm"))
-    if features is None or names is None or masks is None:
-        # Clerk's JavaScript SDK fails on what it cannot take apart, and then grants no role either.
+    org_id, role = _name(organization.get("id")), _name(organization.get("rol"))
+    names, masks = _list_text(organization.get("per")), _list_text(organization.get("fpm"))
+    if org_id is None or features is None or names is None or masks is None:
         return without_organization
-    role = _name(organization.get("rol"))
+    permissions = _permissions(features, names, masks)
+    if permissions is None:
+        # Clerk's JavaScript SDK fails on features that it cannot take apart, and then grants no role either.
+        return without_organization
     return replace(
         without_organization,
         org_id=org_id,
         org_slug=_name(organization.get("slg")),
         org_role=None if role is None else f"org:{role}",
-        permissions=_permissions(features, names, masks),
+        permissions=permissions,
     )
 
 
@@ -369,56 +374,70 @@ def _name(value: object) -> str | None:
     return value if isinstance(value, str) and value and value.isprintable() else None
 
 
-def _pieces(value: object) -> list[str] | None:
-    """Split a list with commas. Empty if it is not there; None if it is no text."""
-    if value is None or value == "":
-        return []
-    return [piece.strip(_BLANKS) for piece in value.split(",")] if isinstance(value, str) else None
+def _list_text(value: object) -> str | None:
+    """Return a list as it stands in a claim, with commas: empty if it is not there; None if it is no text."""
+    return "" if value is None else value if isinstance(value, str) else None
 
 
-def _elements(value: object) -> list[tuple[str, str]] | None:
-    """
-    Split ``fea`` or ``pla`` into scopes and names, all of them, because masks are numbered by their places.
+def _pieces(text: str) -> list[str]:
+    return [piece.strip(_BLANKS) for piece in text.split(",")] if text else []
 
-    None: it cannot be read. A name that cannot be one is "".
-    """
-    pieces = _pieces(value)
-    if pieces is None or not all(":" in piece for piece in pieces):
+
+def _part_name(text: str) -> str:
+    """Return the name of a feature, a plan or a permission; "" if it cannot be one, though it keeps its place."""
+    # With a colon, two permissions could be written alike.
+    return text if text.isprintable() and ":" not in text else ""
+
+
+def _elements(text: str) -> list[tuple[str, str]] | None:
+    """Split ``fea`` or ``pla`` into scopes and names. None: it cannot be read."""
+    pieces = _pieces(text)
+    if not all(":" in piece for piece in pieces):
         return None
     elements = (piece.split(":", 1) for piece in pieces)
-    return [(scope, name if name.isprintable() and ":" not in name else "") for scope, name in elements]
+    return [(scope, _part_name(name)) for scope, name in elements]
 
 
-def _scoped(elements: list[tuple[str, str]]) -> Scoped:
+@lru_cache(maxsize=_SHARED)
+def _scoped(text: str) -> Scoped:
+    elements = [(scope, name) for scope, name in _elements(text) or () if name]
     return Scoped(
-        tuple(name for scope, name in elements if name and scope in _ORGANIZATION_IN_TOKEN),
-        tuple(name for scope, name in elements if name and scope in _USER_IN_TOKEN),
+        organization=tuple(name for scope, name in elements if scope in _ORGANIZATION_IN_TOKEN),
+        user=tuple(name for scope, name in elements if scope in _USER_IN_TOKEN),
     )
 
 
-def _permissions(
-    features: list[tuple[str, str]], names: list[str], masks: list[str]
-) -> tuple[str, ...] | PackedPermissions:
+@lru_cache(maxsize=_SHARED)
+def _permissions(fea: str, per: str, fpm: str) -> PackedPermissions | None:
     """
     Give each of the organisation's features what its mask grants under both numberings of the masks.
 
     Clerk's JavaScript SDK counts the organisation's features only, its documentation and its Python SDK count all. They
     differ where a feature of users stands before; then only what both grant is granted (ORG-01).
+
+    None: the features cannot be read.
     """
-    numbers = [_number(mask, len(names)) for mask in masks]
-    own = [place for place, (scope, _) in enumerate(features) if scope in _ORGANIZATION_IN_TOKEN]
+    features = _elements(fea)
+    if features is None:
+        return None
+    names = _pieces(per)
+    masks = [_number(mask, len(names)) for mask in _pieces(fpm)]
     by_own: dict[str, int] = {}
     by_all: dict[str, int] = {}
-    for own_place, place in enumerate(own):
-        name = features[place][1]
-        if own_place < len(numbers):
-            by_own[name] = by_own.get(name, 0) | numbers[own_place]
-        if place < len(numbers):
-            by_all[name] = by_all.get(name, 0) | numbers[place]
-    granted = {name: mask & by_all.get(name, 0) for name, mask in by_own.items() if name}
-    granted = {name: mask for name, mask in granted.items() if mask}
-    usable = tuple(name if name.isprintable() and ":" not in name else "" for name in names)
-    return PackedPermissions(granted, usable) if granted else ()
+    own = [(place, name) for place, (scope, name) in enumerate(features) if scope in _ORGANIZATION_IN_TOKEN]
+    for own_place, (place, name) in enumerate(own):
+        # A name may stand twice, and has then what either place grants.
+        by_own[name] = by_own.get(name, 0) | _at(masks, own_place)
+        by_all[name] = by_all.get(name, 0) | _at(masks, place)
+    both = {name: mask & by_all[name] for name, mask in by_own.items() if name}
+    return PackedPermissions(
+        masks={name: mask for name, mask in both.items() if mask},
+        names=tuple(map(_part_name, names)),
+    )
+
+
+def _at(masks: list[int], place: int) -> int:
+    return masks[place] if place < len(masks) else 0
 
 
 def _number(digits: str, bits: int) -> int:
