@@ -105,7 +105,7 @@ class Memory:
         return True
 
     def _sealed(self, mark: Mark) -> str:
-        """Write a mark down, so that it can be told from what somebody without SECRET_KEY puts in its place (CAC-04)."""
+        """Write a mark down, so that nobody without SECRET_KEY can put another in its place (CAC-04)."""
         return f"{mark.at!r} {mark.verdict} {self._seal(mark)}"
 
     def _seal(self, mark: Mark) -> str:
