@@ -403,11 +403,13 @@ def _part_name(text: str) -> str:
 
 def _elements(text: str) -> list[tuple[str, str]] | None:
     """Split ``fea`` or ``pla`` into scopes and names. None: it cannot be read."""
-    pieces = _pieces(text)
-    if not all(":" in piece for piece in pieces):
-        return None
-    elements = (piece.split(":", 1) for piece in pieces)
-    return [(scope, _part_name(name)) for scope, name in elements]
+    elements = []
+    for piece in _pieces(text):
+        scope, colon, name = piece.partition(":")
+        if not colon or not scope.isprintable():  # with a blank that only JavaScript trims, it might be a scope there
+            return None
+        elements.append((scope, _part_name(name)))
+    return elements
 
 
 @lru_cache(maxsize=_SHARED)

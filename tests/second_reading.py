@@ -263,12 +263,16 @@ def _is_list(value: Any) -> bool:
     return value is None or type(value) is str
 
 
+def _is_element(element: str) -> bool:
+    return ":" in element and element.split(":")[0].isprintable()
+
+
 def _is_broken(claims: Claims) -> bool:
     """Whether there is an organisation, or what should be one, with lists that are none."""
     o, fea = claims.get("o"), claims.get("fea")
     if o is None:
         return False
-    if not _is_list(fea) or not all(":" in element for element in _documented_list(fea)):
+    if not _is_list(fea) or not all(map(_is_element, _documented_list(fea))):
         return True
     return type(o) is dict and not (_is_list(o.get("per")) and _is_list(o.get("fpm")))
 
@@ -305,7 +309,7 @@ def _documented_billing(claims: Claims, claim: str, asked: Any) -> bool:
     if match is None or type(listed) is not str:
         return False
     elements = _documented_list(listed)
-    if not all(":" in element for element in elements):
+    if not all(map(_is_element, elements)):
         return False
     scopes = {"o", "u"} if match["any"] else {"o"} if match["org"] else {"u"}
     name = match["any"] or match["name"]
