@@ -232,8 +232,8 @@ class PackedPermissions:
     readings: tuple[Mapping[str, int], Mapping[str, int]]
     names: tuple[str, ...]
 
-    def __contains__(self, permission: object) -> bool:
-        if not isinstance(permission, str) or not permission.startswith("org:"):
+    def __contains__(self, permission: str) -> bool:
+        if not permission.startswith("org:"):
             return False
         feature, _, name = permission.removeprefix("org:").partition(":")
         return all(name in self._unpack(masks.get(feature, 0)) for masks in self.readings)

@@ -149,6 +149,8 @@ def _javascript_prefixed(text: str) -> str:
 
 
 def _javascript_reverification(fva: Any, asked: Any) -> bool:
+    minutes: Any
+    level: Any
     if isinstance(asked, str):
         known = {
             "strict_mfa": (10, "multi"),
@@ -242,7 +244,8 @@ def _decimal(digits: str) -> int:
     if len(digits) <= 500:
         return int(digits)
     half = len(digits) // 2
-    return _decimal(digits[:half]) * 10 ** (len(digits) - half) + _decimal(digits[half:])
+    power: int = 10 ** (len(digits) - half)
+    return _decimal(digits[:half]) * power + _decimal(digits[half:])
 
 
 def _documented_version(claims: Claims) -> int | None:
@@ -283,6 +286,7 @@ def _documented_organization(claims: Claims) -> dict[str, Any] | None:
 
 
 def _documented_role(claims: Claims, asked: Any) -> bool:
+    role: Any
     version = _documented_version(claims)
     if version == 1 and _documented_text(claims.get("org_id")):
         role = claims.get("org_role")

@@ -40,22 +40,20 @@ from tests.minted import ABSENT
 
 CLAIM_SETS = int(os.environ.get("CLERK_VIEWS_CLAIM_SETS", "15000"))
 
-VERSION_1 = {
+VERSION_1: dict[str, Any] = {
     "org_id": "org_1",
     "org_slug": "acme",
     "org_role": "org:admin",
     "org_permissions": ["org:invoices:create", "org:docs:read"],
     "fva": [5, -1],
 }
-VERSION_2 = {
+VERSION_2: dict[str, Any] = {
     "v": 2,
     "o": {"id": "org_2", "slg": "bolt", "rol": "editor", "per": "read,manage", "fpm": "3,2"},
     "fea": "o:docs,uo:chat,u:beta",
     "pla": "u:pro,o:business",
     "fva": [5, -1],
 }
-ORGANIZATION_2 = VERSION_2["o"]
-assert isinstance(ORGANIZATION_2, dict)
 
 
 def with_changes(base: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -66,7 +64,7 @@ def version_2(**changes: Any) -> dict[str, Any]:
     """Return claims of version 2; ``o_…`` changes a member of ``o``."""
     inside = {name[2:]: value for name, value in changes.items() if name.startswith("o_")}
     outside = {name: value for name, value in changes.items() if not name.startswith("o_")}
-    return with_changes(VERSION_2, **{"o": with_changes(ORGANIZATION_2, **inside), **outside})
+    return with_changes(VERSION_2, **{"o": with_changes(VERSION_2["o"], **inside), **outside})
 
 
 def permissions_of(claims: dict[str, Any]) -> tuple[str, ...]:
@@ -353,6 +351,11 @@ class TestMasks:
         for asked in (f"org:docs:{name}", f"org:{name}:manage", f"org:{name}:{name}"):
             assert not authorization.has(permission=asked)
 
+    def test_permissions_are_found_as_they_are_listed(self) -> None:
+        permissions = decode(VERSION_2).permissions
+        assert all(permission in permissions for permission in permissions)
+        assert "docs:read" not in permissions
+
     def test_blanks_around_names_are_removed(self) -> None:
         claims = version_2(fea=" o:docs ,\to:chat\n", o_per=" read , manage", o_fpm=" 1 , 2 ")
         assert permissions_of(claims) == ("org:docs:read", "org:chat:manage")
@@ -466,6 +469,9 @@ class TestHas:
         assert not authorization.has(feature="org:")
 
 
+ODD_LEVELS: list[Any] = [None, 1, ["second_factor"], {}, ""]
+
+
 class TestReverification:
     """ORG-05."""
 
@@ -528,7 +534,7 @@ class TestReverification:
         [None, "", "Strict", "strict ", "none", "STRICT", 1, True, [], {}, object(), ("second_factor", 10)]
         + [{"level": "second_factor"}, {"afterMinutes": 10}, {"level": "second_factor", "after_minutes": 10}]
         + [{"level": "second_factor", "afterMinutes": 10, "more": 1}, {"level": "third", "afterMinutes": 10}]
-        + [{"level": level, "afterMinutes": 10} for level in (None, 1, ["second_factor"], {}, "")]
+        + [{"level": level, "afterMinutes": 10} for level in ODD_LEVELS]
         + [{"level": "second_factor", "afterMinutes": minutes} for minutes in (0, -1, 0.0, True, "10", None, [10])]
         + [{"level": "second_factor", "afterMinutes": minutes} for minutes in (math.nan, math.inf, 100_000, 99_999.5)]
         + [{"level": "second_factor", "afterMinutes": 10**5000}, {10**5000: 1}, {None: 1, 2: "x"}],
@@ -629,7 +635,28 @@ class TestCost:
 
 def _generated(random: random.Random) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Yield claims that are nearly right, and what to ask of each."""
-    oddities = [None, True, False, 0, 1, 2, 3, -1, 1.5, "", " ", "o", "2", "\x00", ":", ",", [], {}, [1], ["org:a:r"]]
+    oddities: list[Any] = [
+        None,
+        True,
+        False,
+        0,
+        1,
+        2,
+        3,
+        -1,
+        1.5,
+        "",
+        " ",
+        "o",
+        "2",
+        "\x00",
+        ":",
+        ",",
+        [],
+        {},
+        [1],
+        ["org:a:r"],
+    ]
     oddities += [{"id": "org_1"}, "org:a:r", math.nan, 10**400]
     names = ["a", "b", "c", "d"]
     words = ["r", "w", "m", "x"]
