@@ -71,7 +71,7 @@ class Reverification:
         Where one factor is not enrolled the other has to do, but never the second for the first where the first is
         asked for. Source: Clerk's JavaScript SDK, "has".
         """
-        if ages is None or ages == (-1, -1):
+        if ages is None:
             return False
         first, second = ages
         first_is_fresh = first != -1 and first < self.after_minutes
