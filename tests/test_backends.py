@@ -26,7 +26,7 @@ from django.urls import path
 from django.views import View
 
 from clerk_views import clerk_optional, clerk_required
-from clerk_views.access import load_user
+from clerk_views.access import attach, load_user
 from clerk_views.testing import LocalClerk, LocalUser
 from tests.conftest import World
 from tests.doors import MIDDLEWARE
@@ -190,6 +190,14 @@ def test_the_inactive_and_the_anonymous_have_none(member: str) -> None:
     assert request is not None
 
 
+def test_copies_of_a_lazy_user_find_him_too(member: str) -> None:
+    request: Any = RequestFactory().get("/", headers={"authorization": member})
+    attach(request)
+    early = copy.copy(request.user)
+    assert request.user.has_perm(CREATE)
+    assert early.has_perm(CREATE)
+
+
 def test_it_signs_nobody_in() -> None:
     from django.contrib.auth import authenticate
 
@@ -200,7 +208,7 @@ def test_it_signs_nobody_in() -> None:
 @clerk_optional
 def keeps(request: HttpRequest) -> HttpResponse:
     KEPT.append(request.user)
-    return JsonResponse({"may": request.user.has_perm(CREATE)})  # type: ignore[union-attr]
+    return JsonResponse({"may": request.user.has_perm(CREATE)})
 
 
 @permission_required(CREATE, raise_exception=True)
