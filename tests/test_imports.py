@@ -20,12 +20,12 @@ PACKAGE = Path(clerk_views.__file__).parent
 ROWS = [
     {"authorization", "conf", "exceptions", "signals"},
     {"auth", "tokens", "transport", "models", "profiles"},
-    {"api", "columns", "freshness"},
+    {"api", "columns", "freshness", "requirements"},
     {"keys", "sync"},
     {"authentication", "accounts"},
     {"answers", "csrf"},
     {"access"},
-    {"decorators", "mixins", "middleware", "drf", "client"},
+    {"backends", "decorators", "mixins", "middleware", "drf", "client"},
 ]
 ROW = {module: row for row, modules in enumerate(ROWS) for module in modules}
 
@@ -34,7 +34,7 @@ BESIDE = {
     "": {"auth", "authentication", "client", "decorators"},  # the package itself: the everyday names
     "admin": {"models"},
     "apps": {"checks"},
-    "checks": {"conf", "keys"},
+    "checks": {"conf", "keys", "requirements"},
     "users.admin": {"users.models"},
     "users.apps": set(),
     "users.models": {"models"},
