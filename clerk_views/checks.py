@@ -260,8 +260,8 @@ def check_views(**kwargs: object) -> list[Problem]:
     """
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
-    views = {callback: _view_class(callback) for callback in _callbacks(get_resolver().url_patterns)}
-    return [problem for view_class in views.values() if view_class is not None for problem in _check_view(view_class)]
+    classes = map(_view_class, _callbacks(get_resolver().url_patterns))
+    return [problem for view_class in classes if view_class is not None for problem in _check_view(view_class)]
 
 
 def _callbacks(patterns: Iterable[Any]) -> Iterator[Any]:
@@ -282,19 +282,16 @@ def _view_class(callback: Any) -> type | None:
 
 
 def _check_view(view_class: type) -> Iterator[Problem]:
-    own_permissions = getattr(getattr(view_class, "get_permissions", None), "__module__", "").startswith(
-        "rest_framework"
-    )
-    asked_by = [
-        item for item in _leaves(getattr(view_class, "permission_classes", ())) if hasattr(item, "get_requirement")
-    ]
     where = f"{view_class.__module__}.{view_class.__name__}"
-    if asked_by:
+    chosen = getattr(view_class, "get_permissions", None)
+    chosen_late = chosen is not None and not chosen.__module__.startswith("rest_framework")  # when a request comes
+    permissions = _leaves(getattr(view_class, "permission_classes", ()))
+    if any(hasattr(permission, "get_requirement") for permission in permissions):
         try:
             Requirement.from_attributes(view_class)
         except (TypeError, ValueError) as error:
             yield _error("E048", f"{where}: {error}", "Until this is mended, every request to the view is an error.")
-    elif own_permissions or not hasattr(view_class, "get_permissions"):
+    elif not chosen_late:
         for name in sorted(ATTRIBUTES & set(dir(view_class))):
             yield _error(
                 "E048",

@@ -366,13 +366,14 @@ class TestViews:
         from rest_framework.permissions import IsAuthenticated
 
         composed = self.make(IsAuthenticated & ~IsAuthenticated, clerk_role="org:admin")
-        django_s = type("Report", (View,), {"clerk_plan": "user:pro"})
+        django_s: Any = type("Report", (View,), {"clerk_plan": "user:pro"})
         for view in (self.make(IsAuthenticated, clerk_role="org:admin"), composed, django_s):
             [problem] = checked(view.as_view())
             assert "nobody reads" in problem.msg
 
     def test_mixins_have_said_it_already(self) -> None:
-        assert checked(type("Report", (ClerkLoginRequiredMixin, View), {"clerk_plan": "user:pro"}).as_view()) == []
+        report: Any = type("Report", (ClerkLoginRequiredMixin, View), {"clerk_plan": "user:pro"})
+        assert checked(report.as_view()) == []
 
     def test_without_urls_there_is_nothing_to_check(self) -> None:
         with override_settings(ROOT_URLCONF=None):
