@@ -108,6 +108,14 @@ class RequestState:
         """The verified claims, pending sessions included, read-only; None when signed out."""
         return MappingProxyType(json.loads(self.verdict.claims)) if self.verdict else None
 
+    @property
+    def auth_if_pending_allowed(self) -> ClerkAuth:
+        """What a view sees that admits sessions with open tasks: such a session in full, else the same as ``auth``."""
+        if self.verdict is None or not self.auth.is_pending:
+            return self.auth
+        text = self.verdict.claims
+        return ClerkAuth.from_session(self.verdict.token, json.loads(text), text, allow_pending=True)
+
 
 @dataclass(slots=True, repr=False)
 class Memo:

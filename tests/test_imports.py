@@ -18,7 +18,7 @@ PACKAGE = Path(clerk_views.__file__).parent
 
 # From the floor up; a module imports from rows below its own only.
 ROWS = [
-    {"conf", "exceptions", "signals"},
+    {"authorization", "conf", "exceptions", "signals"},
     {"auth", "tokens", "transport", "models", "profiles"},
     {"api", "columns", "freshness"},
     {"keys", "sync"},
