@@ -93,7 +93,9 @@ def _end_clerk_session(request: HttpRequest) -> None:
         if session_id is None:
             return
         if memo.config.secret_key is None:
-            logger.warning("Without CLERK_SECRET_KEY session %s cannot be ended at Clerk; it lives on there", session_id)
+            logger.warning(
+                "Without CLERK_SECRET_KEY session %s cannot be ended at Clerk; it lives on there", session_id
+            )
             return
         if not get_api(memo.config).revoke_session(session_id, memo.budget):
             logger.info("Session %s had ended at Clerk before its user signed out", session_id)
@@ -144,7 +146,5 @@ def _expire_cookies(request: HttpRequest, response: HttpResponseBase) -> None:
     endings = ["", *([f"_{key.cookie_suffix}"] if key is not None else [])]
     for ending in endings:
         response.delete_cookie(f"__session{ending}", samesite="Lax")
-        response.set_cookie(
-            f"__client_uat{ending}", "0", max_age=_YEAR, secure=request.is_secure(), samesite="Lax"
-        )
+        response.set_cookie(f"__client_uat{ending}", "0", max_age=_YEAR, secure=request.is_secure(), samesite="Lax")
     response.delete_cookie(f"__refresh{endings[-1]}", samesite="Lax")

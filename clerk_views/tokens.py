@@ -170,9 +170,7 @@ def parse(token: str) -> Parsed:
     return Parsed(token, key_id)
 
 
-def verify(
-    parsed: Parsed, key: RSAPublicKey, config: Config, *, even_if_expired: bool = False
-) -> dict[str, Any]:
+def verify(parsed: Parsed, key: RSAPublicKey, config: Config, *, even_if_expired: bool = False) -> dict[str, Any]:
     """
     Return the claims of a session token whose signature, times, parties, issuer and subject hold.
 

@@ -1,4 +1,4 @@
-"""``path("clerk/", include("clerk_views.urls"))``: pages that a project links to by name, as ``clerk_views:sign-in``."""
+"""``path("clerk/", include("clerk_views.urls"))``: views that a project links to by name, ``clerk_views:sign-in``."""
 
 from django.urls import path
 

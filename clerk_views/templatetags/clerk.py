@@ -1,15 +1,15 @@
 """
 ``{% load clerk %}``: Clerk in templates. What does a page show of Clerk, and what may its visitor see?
 
-``clerk_js`` and ``clerk_component`` write plain, escaped HTML; all that runs in the browser is in files of their own, so
-a Content-Security-Policy needs no exception for inline scripts.
+``clerk_js`` and ``clerk_component`` write plain, escaped HTML; all that runs in the browser is in files of their own,
+so a Content-Security-Policy needs no exception for inline scripts.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,7 +23,7 @@ from django.utils.html import format_html, format_html_join, json_script
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 
-from clerk_views import answers, frontend
+from clerk_views import answers, authorization, frontend
 from clerk_views.auth import ClerkAuth
 from clerk_views.authentication import get_clerk
 from clerk_views.conf import Config, config
@@ -187,3 +187,90 @@ def _link(request: HttpRequest | None, name: str, settings: Config) -> str:
         back = answers.after_sign_in(request) if signing_in else answers.return_url(request, absolute=False)
         page = answers.clerk_address(request, page, back)
     return format_html('<a href="{}">{}</a>', page, gettext(words))
+
+
+@register.tag
+def clerk_has(parser: Parser, token: Token) -> HasNode:
+    """
+    Say whether the visitor has all that is asked, as ``request.clerk.has()`` does.
+
+    ::
+
+        {% clerk_has permission="org:invoices:create" as allowed %}
+        {% if allowed %}<a href="/invoices/new/">New invoice</a>{% endif %}
+
+    Hiding a link protects nothing; the view behind it asks the same.
+    """
+    _, *bits = token.split_contents()
+    target = bits[-1] if len(bits) >= 2 and bits[-2] == "as" else None
+    if target is not None:
+        del bits[-2:]
+    asked = token_kwargs(bits, parser)
+    if bits or not asked:
+        raise template.TemplateSyntaxError(
+            f"clerk_has takes {', '.join(_CHECKS)}, each as name=value, and then 'as' and a name."
+        )
+    for name, value in asked.items():
+        _known(name, _CHECKS, "keyword of clerk_has")
+        if isinstance(value.var, str) and not value.filters:
+            try:
+                _CHECKS[name](value.var)
+            except ValueError as error:
+                raise template.TemplateSyntaxError(str(error)) from None
+    return HasNode(asked, target)
+
+
+_CHECKS: Mapping[str, Callable[[object], object]] = {
+    "role": authorization.check_role,
+    "permission": authorization.check_permission,
+    "feature": authorization.check_feature,
+    "plan": authorization.check_plan,
+    "reverification": authorization.parse_reverification,
+}
+
+
+class HasNode(template.Node):
+    """An answer, under the name that the template gives it, or written out."""
+
+    def __init__(self, asked: Mapping[str, FilterExpression], target: str | None) -> None:
+        self.asked = asked
+        self.target = target
+
+    def render(self, context: Context) -> str:
+        """Ask the request. Without one nobody is there, and nobody has anything."""
+        request = context.get("request")
+        auth = getattr(request, "clerk", None) or (get_clerk(request) if request is not None else None)
+        answer = _has(auth, **{name: value.resolve(context) for name, value in self.asked.items()})
+        if self.target is None:
+            return str(answer)
+        context[self.target] = answer
+        return ""
+
+
+def _has(auth: Any, **asked: Any) -> bool:
+    # Templates are silent about names that are not there; whatever is no ClerkAuth has nothing.
+    return isinstance(auth, ClerkAuth) and auth.has(**asked)
+
+
+@register.filter
+def has_role(auth: Any, role: Any) -> bool:
+    """``{% if request.clerk|has_role:"org:admin" %}``: the active organisation's role."""
+    return _has(auth, role=role)
+
+
+@register.filter
+def has_permission(auth: Any, permission: Any) -> bool:
+    """``{% if request.clerk|has_permission:"org:invoices:create" %}``: a permission in the active organisation."""
+    return _has(auth, permission=permission)
+
+
+@register.filter
+def has_feature(auth: Any, feature: Any) -> bool:
+    """``{% if request.clerk|has_feature:"org:reports" %}``: a feature of the organisation's plan, or the user's."""
+    return _has(auth, feature=feature)
+
+
+@register.filter
+def has_plan(auth: Any, plan: Any) -> bool:
+    """``{% if request.clerk|has_plan:"user:pro" %}``: a plan of the organisation or the user."""
+    return _has(auth, plan=plan)
