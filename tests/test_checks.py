@@ -324,7 +324,8 @@ class TestPages:
         ],
     )
     def test_circle(self, name: str, value: str) -> None:
-        message = found(**{name: value})["E047"]
+        values: dict[str, Any] = {name: value}
+        message = found(**values)["E047"]
         assert message.msg.startswith(f"{name} leads to the view 'clerk_views:sign-")
         assert message.is_serious()
 

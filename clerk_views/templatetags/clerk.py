@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from django import template
@@ -110,15 +110,15 @@ def clerk_component(parser: Parser, token: Token) -> ComponentNode:
     if bits:
         raise template.TemplateSyntaxError(f"clerk_component takes name=value after the component; it is {bits[0]!r}.")
     fallback = None
-    if _has_end(parser.tokens):
+    if _has_end(cast("list[Token]", parser.tokens)):  # the stubs allow for text, which a parser never holds
         fallback = parser.parse(("endclerk_component",))
         parser.delete_first_token()
     return ComponentNode(name, given, fallback)
 
 
-def _has_end(tokens: Iterable[Token]) -> bool:
+def _has_end(tokens: Sequence[Token]) -> bool:
     """Whether an end tag comes before another component. The parser holds what is left from the last to the next."""
-    for token in reversed(list(tokens)):
+    for token in reversed(tokens):
         if token.token_type == TokenType.BLOCK:
             tag = token.contents.split()[0]
             if tag in ("clerk_component", "endclerk_component"):
