@@ -6,37 +6,47 @@ The texts are fixed for each reason; nothing that was seen in a credential, a se
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from django.conf import settings
 from django.contrib.auth import REDIRECT_FIELD_NAME
-from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.core.handlers.exception import response_for_exception
+from django.db import connections
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
 from django.template import TemplateDoesNotExist, loader
 from django.urls import get_resolver, get_urlconf
 from django.utils.cache import patch_vary_headers
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.module_loading import import_string
 
 from clerk_views.authentication import RequestState, memo_of
 from clerk_views.conf import below
 from clerk_views.exceptions import ClerkError, ClerkUnavailable
+from clerk_views.requirements import Refusal
 
 NO_CREDENTIAL = "Sign in to continue."
 BAD_CREDENTIAL = "The credential is not valid."
 FORBIDDEN = "You may not do this."
 UNAVAILABLE = "This cannot be decided right now. Try again shortly."
 
+#: What a view raises for Django to answer with 404, 403 or 400.
+CLIENT_ERRORS = (Http404, PermissionDenied, BadRequest, SuspiciousOperation)
+
 #: Clerk's own name for the parameter that says where to go after signing in.
 CLERK_REDIRECT_FIELD_NAME = "redirect_url"
 
-# A refused credential sends the visitor to sign in, who may come straight back with the like. Counted in a cookie of
-# the name and kind Clerk's SDKs use; longer-lived, because a sign-in page takes longer than a handshake (RED-03).
-LOOP_COOKIE = "__clerk_redirect_count"
+# Who is sent to sign in may come straight back, and no better: with the same bad cookie, or with none, as the browser
+# would not keep it. Counted in a cookie of its own beside that of the handshake, which forgets faster than a sign-in
+# page answers; for one address at a time, so that a browser may open its tabs of yesterday all at once (RED-03).
+LOOP_COOKIE = "__clerk_sign_in_count"
 LOOP_LIMIT = 3
 LOOP_SECONDS = 10
 
@@ -100,6 +110,25 @@ def forbidden(request: HttpRequest, reason: str, *, page: bool) -> HttpResponseB
     return JsonResponse({"detail": FORBIDDEN, "code": reason}, status=403)
 
 
+def refused(request: HttpRequest, refusal: Refusal, *, page: bool) -> HttpResponseBase:
+    """Answer somebody who does not meet a requirement."""
+    if page:
+        return forbidden(request, refusal.reason, page=True)
+    return JsonResponse(refusal_body(refusal), status=403)
+
+
+def refusal_body(refusal: Refusal) -> dict[str, Any]:
+    """
+    Return the JSON of a 403 for a requirement.
+
+    Source: for reverification Clerk's ``useReverification``, which looks at nothing but this.
+    """
+    if refusal.reverification is None:
+        return {"detail": FORBIDDEN, "code": refusal.reason}
+    metadata = {"reverification": refusal.reverification}
+    return {"clerk_error": {"type": "forbidden", "reason": refusal.reason, "metadata": metadata}}
+
+
 def unavailable(request: HttpRequest, error: ClerkUnavailable, *, page: bool) -> HttpResponseBase:
     """Answer that it cannot be decided now: 503, with the cookies left alone. An outage is no sign-out."""
     response: HttpResponse
@@ -128,6 +157,26 @@ def error(request: HttpRequest, problem: ClerkError, *, page: bool) -> HttpRespo
     return forbidden(request, problem.reason, page=page)
 
 
+def client_error(request: HttpRequest, raised: Exception) -> HttpResponseBase | None:
+    """
+    Answer what a view raised as Django would, a little earlier, so that the answer can be marked as private (CAC-08).
+
+    None where the difference would be seen: some middleware wants to hear of exceptions. Only for a view that nothing
+    but Django itself has wrapped.
+    """
+    if _exceptions_are_awaited(tuple(settings.MIDDLEWARE)):
+        return None
+    for connection in connections.all(initialized_only=True):
+        if connection.settings_dict["ATOMIC_REQUESTS"] and connection.in_atomic_block:
+            connection.set_rollback(True)  # as the exception would have done on its way out
+    return response_for_exception(request, raised)
+
+
+@lru_cache(maxsize=8)
+def _exceptions_are_awaited(paths: tuple[str, ...]) -> bool:
+    return any(hasattr(import_string(path), "process_exception") for path in paths)
+
+
 def mark_private(response: HttpResponseBase, *, personal: bool = True) -> None:
     """
     Keep shared caches from giving one visitor's page to another (CAC-08). What the view set itself stays.
@@ -143,21 +192,20 @@ def mark_private(response: HttpResponseBase, *, personal: bool = True) -> None:
 def _to_sign_in(
     request: HttpRequest, state: RequestState, login_url: str | None, redirect_field_name: str | None
 ) -> HttpResponseBase:
-    return send_on(request, state, _sign_in_address(request, state, login_url, redirect_field_name))
+    return send_on(request, state, _sign_in_address(request, state, login_url, redirect_field_name), place=request.path)
 
 
-def send_on(request: HttpRequest, state: RequestState, address: str) -> HttpResponseBase:
+def send_on(request: HttpRequest, state: RequestState, address: str, *, place: str) -> HttpResponseBase:
     """
-    Redirect a visitor to ``address``, but one who brings a credential only a few times in a row (RED-03).
+    Redirect a visitor to ``address``, but only a few times in a row for the same place that he wants to reach (RED-03).
 
-    Afterwards he is told what is wrong: his credential, or, if that is good, that he may not go where he wants to.
+    Afterwards he is told what is wrong: that he is not signed in, or, if he is, that he may not go there.
     """
     response: HttpResponseBase
-    counted = state.carrier is not None
-    turns = _turns(request) if counted else 0
-    if turns >= LOOP_LIMIT and state.auth.is_authenticated:
+    turn = next_turn(request, place)
+    if turn is None and state.auth.is_authenticated:
         response = forbidden(request, "redirect-loop", page=True)
-    elif turns >= LOOP_LIMIT:
+    elif turn is None:
         response = HttpResponse(
             _PAGE.format(title="You are not signed in", text="Signing in did not work. Try again in a moment."),
             status=401,
@@ -165,23 +213,28 @@ def send_on(request: HttpRequest, state: RequestState, address: str) -> HttpResp
         response["WWW-Authenticate"] = challenge(state)
     else:
         response = HttpResponseRedirect(address)
-        if counted:
-            response.set_cookie(
-                LOOP_COOKIE,
-                str(turns + 1),
-                max_age=LOOP_SECONDS,
-                httponly=True,
-                samesite="Lax",
-                secure=request.is_secure(),
-            )
+        count_turn(request, response, turn)
     response["Cache-Control"] = "no-store"
     return response
 
 
-def _turns(request: HttpRequest) -> int:
-    """How often in a row this visitor was sent to sign in. What is no number is a loop: somebody plays with it."""
-    text = request.COOKIES.get(LOOP_COOKIE, "0")
-    return int(text) if re.fullmatch(r"[0-9]{1,3}", text) else LOOP_LIMIT
+def next_turn(request: HttpRequest, path: str) -> str | None:
+    """
+    Say how the next trip to a sign-in page is to be counted, None if there were enough for the same address.
+
+    What is not of our form counts as enough: somebody plays with it.
+    """
+    place = hashlib.sha256(path.encode("utf-8", "replace")).hexdigest()[:12]
+    match = re.fullmatch(r"([0-9]{1,3})\.([0-9a-f]{12})", request.COOKIES.get(LOOP_COOKIE, f"0.{place}"))
+    turns = LOOP_LIMIT if match is None else int(match[1]) if match[2] == place else 0
+    return None if turns >= LOOP_LIMIT else f"{turns + 1}.{place}"
+
+
+def count_turn(request: HttpRequest, response: HttpResponseBase, turn: str) -> None:
+    """Count a trip to a sign-in page. See next_turn()."""
+    response.set_cookie(
+        LOOP_COOKIE, turn, max_age=LOOP_SECONDS, httponly=True, samesite="Lax", secure=request.is_secure()
+    )
 
 
 def _sign_in_address(

@@ -136,6 +136,7 @@ class Memo:
     session_user: Any = None
     session_auser: Any = None
     attached: bool = False
+    refusal: Any = None  # of the permission that REST framework asked last, see drf.py
 
 
 def memo_of(request: Any) -> Memo:

@@ -18,7 +18,7 @@ from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 
 from clerk_views import answers, csrf, tokens
-from clerk_views.access import answer, attach, user_of
+from clerk_views.access import answer, attach, keep_refusal, user_of
 from clerk_views.authentication import RequestState, aauthenticate, authenticate, is_foreign, memo_of
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
 
@@ -88,6 +88,7 @@ class ClerkMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
         """Answer what a lazy ``request.user`` or ``request.clerk`` had to raise inside a view."""
+        keep_refusal(exception)
         return answer(request, exception) if isinstance(exception, (AccountRefused, ClerkUnavailable)) else None
 
     def _finish(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:

@@ -8,7 +8,7 @@ are plain sync views: signing out asks Clerk's API, and Django runs sync views i
 from __future__ import annotations
 
 import logging
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_not_required
@@ -20,10 +20,11 @@ from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_POST, require_safe
 
 from clerk_views import answers, csrf, keys, tokens
-from clerk_views.access import OPTIONAL, guard
+from clerk_views.access import guard
 from clerk_views.api import get_api
 from clerk_views.authentication import authenticate, memo_of
 from clerk_views.exceptions import ClerkUnavailable, TokenRefused
+from clerk_views.requirements import OPTIONAL
 
 logger = logging.getLogger("clerk_views")
 
@@ -53,9 +54,9 @@ def _enter(request: HttpRequest, page: str | None, setting: str) -> HttpResponse
         )
     state = authenticate(request)
     back = answers.after_sign_in(request)
-    if state.auth.is_authenticated:
-        return answers.send_on(request, state, back)
-    return answers.send_on(request, state, answers.clerk_address(request, page, back, state=state))
+    address = back if state.auth.is_authenticated else answers.clerk_address(request, page, back, state=state)
+    # As the doors count it, who know the place by its path as it was before it went into an address.
+    return answers.send_on(request, state, address, place=unquote(urlsplit(back).path))
 
 
 # The guard answers what goes wrong on the way, an outage by 503; it refuses nobody.

@@ -21,4 +21,5 @@ urlpatterns = [
     path("page/", TemplateView.as_view(template_name="page.html")),
     path("plain/", views.plain),
     path("required/", views.required),
+    path("required/<path:rest>", lambda request, rest: views.required(request)),
 ]

@@ -104,7 +104,7 @@ def test_the_mapping_callable_of_the_readme_works() -> None:
 @pytest.fixture
 def pages(local_clerk: LocalClerk, settings: Any) -> None:
     """The server-rendered site: its URLs, its templates, and the settings for both."""
-    urls = types.ModuleType("readme_page_urls")
+    urls: Any = types.ModuleType("readme_page_urls")
     exec(compile(block("# urls.py"), "README.md", "exec"), urls.__dict__)  # noqa: S102  # running it is the test
     names = {"": "base.html", "sign-in/": "sign_in.html", "sign-up/": "sign_up.html"}
     urls.urlpatterns += [path(where, TemplateView.as_view(template_name=name)) for where, name in names.items()]

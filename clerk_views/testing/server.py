@@ -13,11 +13,13 @@ import json
 import secrets
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import jwt
 from django.utils.text import slugify
 
 from clerk_views.conf import PublishableKey
@@ -103,7 +105,11 @@ class LocalClerk:
         self._organizations = Organizations()
         self._sessions = Sessions()
         self._pages = SignInPages(
-            self._directory, self._organizations, self._sign_in, lambda: tuple(self.session_cookies(""))
+            self._directory,
+            self._organizations,
+            self._sign_in,
+            self._sign_out,
+            lambda: tuple(self.session_cookies("")),
         )
         self._published: list[SigningKey] = []
         self._borrowed: list[SigningKey] = []
@@ -542,6 +548,13 @@ class LocalClerk:
         session = self.open_session(user, organization_id, origin)
         token = self.session_token(session, expires_in=self.session_lifetime, issued_at=session.created_at)
         return self.session_cookies(token, session.created_at)
+
+    def _sign_out(self, token: str) -> None:
+        # Unverified: an expired token, or one from before a key rotation, is enough to sign out here.
+        with suppress(jwt.InvalidTokenError):
+            claims = jwt.decode(token, options={"verify_signature": False})
+            if session := self._sessions.find(str(claims.get("sid"))):
+                session.end()
 
     def _handle(self, exchange: Exchange) -> None:
         parts = urlsplit(exchange.path)

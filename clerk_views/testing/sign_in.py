@@ -27,6 +27,7 @@ class SignInPages:
         organizations: Where they belong, and may be active in.
         open_session: Starts a session for a user, the id of the organisation that shall be active or None, and an
             origin; returns its cookies by name.
+        end_session: Ends the session that a token is of, if there is one; takes any text.
         cookie_names: Returns the names of these cookies.
     """
 
@@ -35,11 +36,13 @@ class SignInPages:
         directory: Directory,
         organizations: Organizations,
         open_session: Callable[[LocalUser, str | None, str], Mapping[str, str]],
+        end_session: Callable[[str], None],
         cookie_names: Callable[[], Sequence[str]],
     ) -> None:
         self._directory = directory
         self._organizations = organizations
         self._open_session = open_session
+        self._end_session = end_session
         self._cookie_names = cookie_names
 
     def handle(self, exchange: Exchange, path: str, query: Mapping[str, Sequence[str]]) -> None:
@@ -86,6 +89,10 @@ class SignInPages:
         if exchange.command != "POST":
             exchange.answer(405, b"Signing out takes a POST request.\n", "text/plain", [("Allow", "POST")])
             return
+        sent = dict(part.strip().partition("=")[::2] for part in (exchange.headers["Cookie"] or "").split(";"))
+        for name in self._cookie_names():
+            if name.startswith("__session"):
+                self._end_session(sent.get(name, ""))
         # As with clerk-js, the session is deleted, and a zero in __client_uat says "signed out", which is more than
         # the absence of that cookie would.
         gone = [_cookie(name, "", 0) for name in self._cookie_names() if name.startswith("__session")]
