@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial, wraps
 from typing import Any
+from weakref import ref
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpRequest
@@ -27,6 +28,8 @@ from clerk_views.requirements import Refusal, Requirement
 logger = logging.getLogger("clerk_views")
 
 View = Callable[..., Any]
+
+_ORIGIN = "_clerk_views_origin"
 
 
 def load_user(request: Any, *, offline: bool = False) -> Any:
@@ -73,10 +76,40 @@ def _resolve(memo: Memo, verdict: Verdict) -> Any:
         report_failure(memo, error.reason, verdict.token)
         raise
     verdict.fresh_until = resolved.fresh_until
+    resolved.user.__dict__[_ORIGIN] = _Origin(memo.request)
     signals.clerk_auth_success.send_robust(
         sender, user=resolved.user, source=resolved.source, auth=verdict.auth, request=memo.request
     )
     return resolved.user
+
+
+class _Origin:
+    """On a user object: the request for which it was loaded, as long as that lasts. It does not go into pickles."""
+
+    def __init__(self, request: HttpRequest | None = None) -> None:
+        self._request = None if request is None else ref(request)
+
+    @property
+    def request(self) -> HttpRequest | None:
+        return None if self._request is None else self._request()
+
+    def __reduce__(self) -> tuple[type[_Origin], tuple[()]]:
+        return _Origin, ()
+
+
+def auth_of_user(user: Any) -> ClerkAuth | None:
+    """
+    Return what the current request's token says of a user, for code that is handed the user alone.
+
+    None for every object but the one that is ``request.user``: another one of the same user, loaded by somebody else or
+    kept from an earlier request, must not speak with this request's rights.
+    """
+    origin = user.__dict__.get(_ORIGIN)
+    request = origin.request if isinstance(origin, _Origin) else None
+    memo = None if request is None else memo_of(request)
+    if memo is None or memo.user is not user or memo.state is None:
+        return None
+    return memo.state.auth_if_pending_allowed  # whoever was not admitted with open tasks has no user
 
 
 def attach(request: Any, auth: ClerkAuth | None = None) -> None:

@@ -86,13 +86,18 @@ def _rest_patterns(asked: dict[str, Any]) -> list[Any]:
             return plain(request)
 
     guarded = type("Guarded", (Things,), attributes(theirs))
-    function = permission_classes([clerk_requires(**theirs)])(plain)
+
+    def fresh() -> Any:
+        # REST framework's decorators write on the function that they are given.
+        return lambda request, **kwargs: plain(request, **kwargs)
+
+    function = authentication_classes([ClerkAuthentication])(permission_classes([clerk_requires(**theirs)])(fresh()))
     return [
         path("rest-attributes", type("A", (APIView,), {**alone, **attributes(theirs), "get": _get}).as_view()),  # type: ignore[attr-defined]
         path("rest-requires", type("R", (APIView,), {**named, "get": _get}).as_view()),  # type: ignore[attr-defined]
-        path("rest-function", api_view(["GET"])(authentication_classes([ClerkAuthentication])(function))),
-        path("rest-decorated", api_view(["GET"])(permission_classes([])(clerk_required(**asked)(plain)))),
-        path("rest-around", clerk_required(**asked)(api_view(["GET"])(permission_classes([])(plain)))),
+        path("rest-function", api_view(["GET"])(function)),
+        path("rest-decorated", api_view(["GET"])(permission_classes([])(clerk_required(**asked)(fresh())))),
+        path("rest-around", clerk_required(**asked)(api_view(["GET"])(permission_classes([])(fresh())))),
         path("viewset", guarded.as_view({"get": "list"})),  # type: ignore[attr-defined]
         path("viewset-action", Things.as_view({"get": "mine"}, **Things.mine.kwargs)),  # type: ignore[attr-defined]
     ]

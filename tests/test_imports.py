@@ -25,7 +25,7 @@ ROWS = [
     {"authentication", "accounts"},
     {"answers", "csrf"},
     {"access"},
-    {"decorators", "mixins", "middleware", "drf", "client", "pages", "templatetags.clerk"},
+    {"backends", "decorators", "mixins", "middleware", "drf", "client", "pages", "templatetags.clerk"},
 ]
 ROW = {module: row for row, modules in enumerate(ROWS) for module in modules}
 
