@@ -14,6 +14,8 @@ W032        origins are not checked
 W033        plain http:// origins (with --deploy)
 E034        the stand-in for Clerk configured (with --deploy)
 E035, W036  middleware missing or in the wrong order
+E038, E039, E044  rules of single settings, too
+E047        a sign-in page that is the view which sends visitors there
 E048        a class-based view whose clerk_… attributes are wrong, or that nobody asks
 """
 
@@ -21,13 +23,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core import checks
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
-from django.urls import URLResolver, get_resolver
+from django.urls import NoReverseMatch, URLResolver, get_resolver, reverse
 from django.utils.module_loading import import_string
 
 from clerk_views import keys
@@ -43,7 +47,7 @@ _CSRF_MIDDLEWARE = "django.middleware.csrf.CsrfViewMiddleware"
 
 def register() -> None:
     """Add the checks to Django's; called once, when the app is ready."""
-    for check in (check_values, check_relations, check_names, check_middleware, check_views):
+    for check in (check_values, check_relations, check_names, check_middleware, check_pages, check_views):
         checks.register(check, "clerk_views", checks.Tags.security)
     checks.register(check_deployment, "clerk_views", checks.Tags.security, deploy=True)
 
@@ -237,6 +241,32 @@ def check_middleware(**kwargs: object) -> list[Problem]:
                 f"Add '{_CSRF_MIDDLEWARE}' to MIDDLEWARE.",
             )
         )
+    return problems
+
+
+def check_pages(**kwargs: object) -> list[Problem]:
+    """Check that clerk_views.urls, where included, does not send visitors in circles."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    values, _ = _parse()
+    views = {}
+    for name in ("sign-in", "sign-up"):
+        with suppress(NoReverseMatch):  # the project does without them
+            views[reverse(f"clerk_views:{name}")] = name
+    problems = []
+    for setting in ("CLERK_SIGN_IN_URL", "CLERK_SIGN_UP_URL"):
+        address = urlsplit(values[setting] or "")
+        ours = not address.netloc or f"{address.scheme}://{address.netloc}" in values["CLERK_AUTH_PARTIES"]
+        if ours and address.path in views:
+            problems.append(
+                _error(
+                    "E047",
+                    f"{setting} leads to the view 'clerk_views:{views[address.path]}', which shows no form but sends "
+                    "visitors to the page that this setting names.",
+                    "Set it to the page with {% clerk_component %}, or remove it for Clerk's hosted page. LOGIN_URL is "
+                    "where the view's name belongs.",
+                )
+            )
     return problems
 
 

@@ -20,12 +20,12 @@ PACKAGE = Path(clerk_views.__file__).parent
 ROWS = [
     {"authorization", "conf", "exceptions", "signals"},
     {"auth", "tokens", "transport", "models", "profiles"},
-    {"api", "columns", "freshness", "requirements"},
+    {"api", "columns", "freshness", "frontend", "requirements"},
     {"keys", "sync"},
     {"authentication", "accounts"},
     {"answers", "csrf"},
     {"access"},
-    {"backends", "decorators", "mixins", "middleware", "drf", "client"},
+    {"backends", "decorators", "mixins", "middleware", "drf", "client", "pages", "templatetags.clerk"},
 ]
 ROW = {module: row for row, modules in enumerate(ROWS) for module in modules}
 
@@ -35,6 +35,8 @@ BESIDE = {
     "admin": {"models"},
     "apps": {"checks"},
     "checks": {"conf", "keys", "requirements"},
+    "templatetags": set(),
+    "urls": {"pages"},
     "users.admin": {"users.models"},
     "users.apps": set(),
     "users.models": {"models"},
