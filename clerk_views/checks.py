@@ -14,6 +14,7 @@ W032        origins are not checked
 W033        plain http:// origins (with --deploy)
 E034        the stand-in for Clerk configured (with --deploy)
 E035, W036  middleware missing or in the wrong order
+E040..E042  a setting's own rule, as above
 """
 
 from __future__ import annotations
