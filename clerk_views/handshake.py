@@ -464,7 +464,8 @@ def _domains(directive: str) -> list[str]:
 
 def _covers(domain: str, host: str) -> bool:
     """Whether a cookie for this domain is for our host and maybe its siblings; a top-level domain is everybody's."""
-    return domain == host or ("." in domain and host.endswith(f".{domain}"))
+    is_address = host.rpartition(".")[2].isdigit()
+    return domain == host or ("." in domain and host.endswith(f".{domain}") and not is_address)
 
 
 def _origin(url: str) -> str | None:
