@@ -38,6 +38,7 @@ class World:
     def __init__(self, name: str) -> None:
         self.name = name
         self.client: Any = AsyncClient() if name == "async" else Client()
+        self.client.cookies["__clerk_db_jwt"] = "dvb_1"  # no browser of a development instance goes without
 
     @property
     def is_async(self) -> bool:

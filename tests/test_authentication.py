@@ -31,14 +31,15 @@ from clerk_views.conf import config
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
 from clerk_views.keys import FetchedKeyRing, get_key_ring
 from clerk_views.testing import LocalClerk
+from tests.doors import beside
 
 
 def request_with(token: str | None = None, *, cookie: str | None = None, method: str = "GET") -> HttpRequest:
     headers = {}
     if token is not None:
         headers["authorization"] = f"Bearer {token}"
-    if cookie is not None:
-        headers["cookie"] = f"__session={cookie}"
+    else:
+        headers["cookie"] = beside(cookie and f"__session={cookie}")
     return RequestFactory().generic(method, "/", headers=headers)
 
 
@@ -238,7 +239,7 @@ def test_one_token_unavailable_beside_a_good_one_does_not_matter(local_clerk: Lo
     assert authenticate(request_with(good)).is_signed_in
     local_clerk.faults.down()
     unknown = local_clerk.token("user_b", header={"kid": "ins_other"})
-    request = RequestFactory().get("/", headers={"cookie": f"__session={unknown}; __session={good}"})
+    request = RequestFactory().get("/", headers={"cookie": beside(f"__session={unknown}; __session={good}")})
     assert authenticate(request).auth.user_id == "user_a"
 
 

@@ -28,7 +28,7 @@ from django.urls import path
 from clerk_views import clerk_client, clerk_optional, clerk_required
 from clerk_views.models import ClerkAccount
 from clerk_views.testing import LocalClerk
-from tests.doors import MIDDLEWARE, REST_FRAMEWORK, RawAsyncClient
+from tests.doors import MIDDLEWARE, REST_FRAMEWORK, RawAsyncClient, beside
 from tests.probes import simultaneously
 from tests.serving import ROOT, Served, environment, gunicorn_serving, uvicorn_serving
 from tests.urls import urlpatterns as doors
@@ -98,7 +98,7 @@ def crowd(server: LocalClerk, number: int) -> list[Visitor]:
     for index in range(number):
         user = server.add_user(email=f"{index}@example.com")
         token = server.token(user, sid=f"sess_{index}")
-        headers = {"cookie": f"__session={token}"} if index % 2 else {"authorization": f"Bearer {token}"}
+        headers = {"cookie": beside(f"__session={token}")} if index % 2 else {"authorization": f"Bearer {token}"}
         visitors.append(Visitor(user.id, f"sess_{index}", headers))
     return visitors
 
@@ -352,7 +352,9 @@ class TestAsyncViewsAndTemplates:
     def test_a_template_shows_the_user(self, local_clerk: LocalClerk, where: str, credential: str) -> None:
         ada = local_clerk.add_user(email="ada@example.com", username="ada")
         token = local_clerk.token(ada)
-        headers = {"cookie": f"__session={token}"} if credential == "cookie" else {"authorization": f"Bearer {token}"}
+        headers = (
+            {"cookie": beside(f"__session={token}")} if credential == "cookie" else {"authorization": f"Bearer {token}"}
+        )
 
         async def get() -> Any:
             return await RawAsyncClient().get(where, headers=headers)

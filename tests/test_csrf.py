@@ -80,7 +80,7 @@ def test_a_project_s_exemption_holds_where_no_cookie_of_clerk_s_decides(local_cl
     assert client.post("/optional/").status_code == 403
     assert client.post("/optional/exempt/").status_code == 200
     token = local_clerk.token(local_clerk.add_user(email="ada@example.com"))
-    client.cookies["__session"] = token
+    client.cookies.load(local_clerk.session_cookies(token))
     assert client.post("/optional/exempt/").status_code == 403
     assert client.post("/required/exempt/").status_code == 403
 

@@ -67,6 +67,7 @@ def test_the_views_of_the_readme_work(site: Any, local_clerk: LocalClerk) -> Non
     ada = local_clerk.add_user(email="ada@example.com", username="ada")
     token = {"authorization": f"Bearer {local_clerk.token(ada)}"}
     client = Client()
+    client.cookies["__clerk_db_jwt"] = "1"  # a browser that has been here before
     assert client.get("/invoices/").status_code == 401
     assert client.get("/invoices/", headers=token).json()["clerk"] == ada.id
     assert client.get("/profile/", headers=token).json() == {"name": "ada"}

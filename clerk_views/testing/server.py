@@ -496,14 +496,19 @@ class LocalClerk:
         claims = overridden({**base, **overridden(named, {})}, claims)
         return mint(overridden(session_header(key.kid), header or {}), claims, key)
 
-    def session_cookies(self, token: str, signed_in_at: float = 0) -> dict[str, str]:
+    def session_cookies(self, token: str, signed_in_at: float = 1) -> dict[str, str]:
         """
         Return the cookies that clerk-js keeps for a session, by name.
 
-        ``__session`` is the token and ``__client_uat`` the time of the sign-in in Unix seconds, which must not be later
-        than the token's ``iat``; each also with this instance's suffix.
+        ``__session`` is the token, ``__client_uat`` the time of the sign-in in Unix seconds, which must not be later
+        than the token's ``iat`` (0 means signed out; left out, long ago), and ``__clerk_db_jwt`` stands for the
+        browser, as on every development instance; each also with this instance's suffix.
         """
-        cookies = {"__session": token, "__client_uat": str(int(signed_in_at))}
+        cookies = {
+            "__session": token,
+            "__client_uat": str(int(signed_in_at)),
+            "__clerk_db_jwt": f"dvb_{self.instance_id.removeprefix('ins_')}",
+        }
         return cookies | {f"{name}_{self.cookie_suffix}": value for name, value in cookies.items()}
 
     def rotate_keys(self, *, same_kid: bool = False, keep_old: bool = False) -> SigningKey:
