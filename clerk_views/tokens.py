@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -206,7 +206,7 @@ def verify_handshake(parsed: Parsed, key: RSAPublicKey) -> list[Any]:
     """
     try:
         claims: dict[str, Any] = jwt.decode(
-            parsed.token, key, algorithms=["RS256"], options={"verify_signature": True, **_NO_CLAIMS}
+            parsed.token, key, algorithms=["RS256"], options=cast("Any", {"verify_signature": True, **_NO_CLAIMS})
         )
     except jwt.InvalidSignatureError:
         raise TokenRefused("token-invalid-signature") from None
