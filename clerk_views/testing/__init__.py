@@ -21,11 +21,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clerk_views.testing.directory import LocalUser
+    from clerk_views.testing.organizations import LocalMembership, LocalOrganization
     from clerk_views.testing.server import LocalClerk
+    from clerk_views.testing.sessions import LocalSession
 
-__all__ = ["LocalClerk", "LocalUser"]
+__all__ = ["LocalClerk", "LocalMembership", "LocalOrganization", "LocalSession", "LocalUser"]
 
-_HOMES = {"LocalClerk": "clerk_views.testing.server", "LocalUser": "clerk_views.testing.directory"}
+_HOMES = {
+    "LocalClerk": "clerk_views.testing.server",
+    "LocalMembership": "clerk_views.testing.organizations",
+    "LocalOrganization": "clerk_views.testing.organizations",
+    "LocalSession": "clerk_views.testing.sessions",
+    "LocalUser": "clerk_views.testing.directory",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,19 +12,22 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from django.utils.text import slugify
+
 from clerk_views.conf import PublishableKey
 from clerk_views.testing.calls import Calls
 from clerk_views.testing.directory import Directory, LocalUser, id_of, user_body
+from clerk_views.testing.entitlements import slugs_of
 from clerk_views.testing.faults import Faults, error_body
 from clerk_views.testing.listener import HOST, HOSTS, Exchange, Listener
 from clerk_views.testing.minting import (
     SigningKey,
+    actor_claim,
     base64url,
     key_pool,
     mint,
@@ -34,6 +37,8 @@ from clerk_views.testing.minting import (
     session_claims,
     session_header,
 )
+from clerk_views.testing.organizations import LocalMembership, LocalOrganization, Organizations, Subscription
+from clerk_views.testing.sessions import LocalSession, Sessions
 from clerk_views.testing.sign_in import SignInPages
 
 #: Origins of Django's test client and of its development server.
@@ -89,11 +94,14 @@ class LocalClerk:
         self._server: Listener | None = None
         self._lock = threading.RLock()
         self._directory = Directory()
-        self._pages = SignInPages(self._directory, self._open_session, lambda: tuple(self.session_cookies("")))
+        self._organizations = Organizations()
+        self._sessions = Sessions()
+        self._pages = SignInPages(
+            self._directory, self._organizations, self._sign_in, lambda: tuple(self.session_cookies(""))
+        )
         self._published: list[SigningKey] = []
         self._borrowed: list[SigningKey] = []
         self._responses: dict[str, tuple[int, bytes, str, tuple[tuple[str, str], ...]]] = {}
-        self._sessions: dict[str, str] = {}
         self._key_set: list[Any] | None = None
         self._renew(secret_key)
 
@@ -125,15 +133,16 @@ class LocalClerk:
     def reset(self) -> None:
         """
         Become another, empty instance on the same port: fresh secret key, instance id and signing key; no users, no
-        faults, no calls. Connections are closed.
+        organisations, no sessions, no faults, no calls. Connections are closed.
         """
         if self._server is not None:
             self._server.hang_up()
         self.faults.clear()
         self._directory.clear()
+        self._organizations.clear()
+        self._sessions.clear()
         with self._lock:
             self._responses.clear()
-            self._sessions.clear()
             self._key_set = None
             for key in self._borrowed:
                 key_pool.give_back(key.private_key)
@@ -228,13 +237,157 @@ class LocalClerk:
         """
         Change members of a user's body; ``email=`` and ``verified=`` give a new primary address.
 
-        ``updated_at`` rises, unless it is among the fields. Raises LookupError if there is no such user.
+        ``updated_at`` rises, unless it is among the fields. Banning a user revokes all sessions, as at Clerk.
+        Raises LookupError if there is no such user.
         """
-        return self._directory.update(user, fields)
+        updated = self._directory.update(user, fields)
+        if fields.get("banned"):
+            for session in self._sessions.of_user(updated.id):
+                session.revoke()
+        return updated
 
     def delete_user(self, user: LocalUser | str) -> None:
-        """Delete a user: the API answers 404 from now on. Raises LookupError if there is no such user."""
+        """
+        Delete a user, with all memberships and sessions: the API answers 404 from now on.
+
+        Raises LookupError if there is no such user.
+        """
         self._directory.remove(user)
+        self._organizations.forget_user(id_of(user))
+        for session in self._sessions.of_user(id_of(user)):
+            session.remove()
+
+    def add_organization(
+        self,
+        *,
+        name: str,
+        slug: str | None = None,
+        id: str | None = None,
+        roles: Mapping[str, Iterable[str]] | None = None,
+        features: Iterable[str] = (),
+        plans: Iterable[str] = (),
+    ) -> LocalOrganization:
+        """
+        Add an organisation.
+
+        Args:
+            slug: None for one made from the name.
+            id: None for a fresh one.
+            roles: What each role may do here, as in ``{"org:admin": ["org:invoices:create"]}``; a role that is not
+                among them may do nothing.
+            features: Slugs of what the organisation may use, without a scope.
+            plans: Slugs of what it has subscribed to, without a scope.
+
+        Raises:
+            ValueError: If the id or the slug is taken, or a role, permission or slug is none.
+        """
+        subscription = Subscription(slugs_of(plans), slugs_of(features))
+        organization_id = id or new_id("org")
+        organization = self._organizations.add(
+            LocalOrganization(name, slug or slugify(name) or organization_id.lower(), organization_id, roles or {})
+        )
+        self._organizations.subscribe(organization.id, subscription)
+        return organization
+
+    def add_member(
+        self,
+        organization: LocalOrganization | str,
+        user: LocalUser | str,
+        role: str = "org:member",
+        permissions: Iterable[str] | None = None,
+    ) -> LocalMembership:
+        """
+        Make a user a member of an organisation, or give a member another role.
+
+        Args:
+            role: ``org:`` may be left out.
+            permissions: What this member may do, such as "org:invoices:create"; None for what the role may do.
+
+        Raises:
+            LookupError: If there is no such user or organisation.
+            ValueError: If the role or a permission is none.
+        """
+        return self._organizations.join(organization, self._directory.get(user).id, role, permissions)
+
+    def remove_member(self, organization: LocalOrganization | str, user: LocalUser | str) -> None:
+        """
+        End a membership. Sessions that had the organisation active go on without one.
+
+        Raises LookupError if there is no such membership.
+        """
+        self._organizations.leave(organization, id_of(user))
+        left = self._organizations.get(organization).id
+        for session in self._sessions.of_user(id_of(user)):
+            if session.organization_id == left:
+                session.activate(None)
+
+    def set_plan(self, holder: LocalUser | LocalOrganization | str, *plans: str, features: Iterable[str] = ()) -> None:
+        """
+        Say what a user or an organisation has subscribed to, in place of what was said before.
+
+        Args:
+            holder: Whose plan it is, and with it the scope in tokens.
+            plans: Slugs, such as "pro", without a scope; none for an end to all plans.
+            features: Slugs of what comes with them, likewise.
+        """
+        holder_id = holder if isinstance(holder, str) else holder.id
+        self._organizations.subscribe(holder_id, Subscription(slugs_of(plans), slugs_of(features)))
+
+    def open_session(
+        self,
+        user: LocalUser | str,
+        organization: LocalOrganization | str | None = None,
+        origin: str | None = None,
+        *,
+        pending: bool = False,
+        actor: str | Mapping[str, Any] | None = None,
+        second_factor: bool = False,
+        client_id: str | None = None,
+    ) -> LocalSession:
+        """
+        Sign a user in, without a browser.
+
+        Args:
+            organization: The active one; None for the personal account.
+            origin: Of the page that asks, which becomes ``azp``; None for the first of ``parties``.
+            pending: Leave the task open to choose an organisation.
+            actor: Who impersonates the user: an id, or an ``act`` claim.
+            second_factor: Whether the user has proved a second factor too.
+            client_id: Of the browser; None for a new one.
+
+        Raises:
+            LookupError: If there is no such user, or the user is no member of the organisation.
+        """
+        user_id = self._directory.get(user).id
+        membership = organization and self._organizations.membership(organization, user_id)
+        return self._sessions.open(
+            user_id,
+            organization_id=membership.organization.id if membership else None,
+            origin=origin,
+            pending=pending,
+            actor=actor,
+            second_factor=second_factor,
+            client_id=client_id,
+        )
+
+    def session_token(self, session: LocalSession, /, **claims: Any) -> str:
+        """
+        Mint the next token of a session: its organisation with the member's rights of now, its factor ages, its actor.
+
+        It is minted for a session that is over as well, since tokens outlive their sessions.
+
+        Args:
+            claims: As for token(), laid over what the session says.
+        """
+        of_session = {
+            "sid": session.id,
+            "organization": None if "org_id" in claims else session.organization_id,
+            "factor_verification_age": session.factor_ages(claims.get("issued_at")),
+            "actor": session.actor,
+            "pending": session.status == "pending",
+            **({} if session.origin is None else {"azp": session.origin}),
+        }
+        return self.token(session.user_id, **{**of_session, **claims})
 
     def token(
         self,
@@ -246,10 +399,26 @@ class LocalClerk:
         expires_in: float = 60,
         issued_at: float | None = None,
         key: SigningKey | None = None,
+        organization: LocalOrganization | str | None = None,
+        org_id: str | None = None,
+        org_slug: str | None = None,
+        org_role: str | None = None,
+        org_permissions: Iterable[str] | None = None,
+        features: Iterable[str] | None = None,
+        plans: Iterable[str] | None = None,
+        factor_verification_age: Sequence[float] | None = None,
+        actor: LocalUser | str | Mapping[str, Any] | None = None,
+        pending: bool = False,
         **claims: Any,
     ) -> str:
         """
         Mint a session token for a user, known to the server or not.
+
+        What is named here is written as the token version writes it, ``org_role="org:admin"`` for example as ``o.rol``
+        or as ``org_role``. Every other keyword is a claim of that very name, a misspelt one included.
+
+        Three layers, each laid over the one before: what the directory knows (the membership in ``organization``, the
+        plans and features of organisation and user), what is named here, and the claims.
 
         Args:
             version: Clerk's token version, 2 or 1.
@@ -257,21 +426,59 @@ class LocalClerk:
             expires_in: Seconds until it expires; below zero for an expired token.
             issued_at: Unix seconds; None for now.
             key: The key to sign with and to name; None for the current one.
+            organization: The active organisation, with the user's role and permissions there. The user must be a
+                member, unless ``org_role`` is given.
+            org_id: An active organisation that the server need not know. None with one of the next three: an id that
+                stays the same until ``reset()``.
+            org_slug: None for that of ``organization``, else none.
+            org_role: None for that of the membership, else ``org:member``. ``org:`` may be left out.
+            org_permissions: Such as "org:invoices:create"; None for those of the membership or, with ``org_role``, for
+                what that role may do in ``organization``; else none.
+            features: ``org:reports``, ``user:beta`` or ``uo:chat`` for both; without a scope the organisation's where
+                one is active, else the user's. None for what organisation and user have subscribed to.
+            plans: Likewise.
+            factor_verification_age: Minutes since the first and the second factor were proved, -1 for never. None for
+                (0, -1).
+            actor: Who impersonates the user: a user or an id, or a whole ``act`` claim.
+            pending: Whether the session has a task to finish first.
             claims: Claims to add or to change; None as a value removes one. Left out, ``azp`` is the first of
-                ``parties``, and tokens of one user share their ``sid``.
+                ``parties``, and tokens of one user share their ``sid``, which is that of the session opened last.
+
+        Raises:
+            LookupError: If there is no such organisation, or the user is no member of it.
+            ValueError: If a role, permission, feature or plan has no place in Clerk's claims, or if both
+                ``organization`` and ``org_id`` are given.
         """
         key = key or self.signing_key
         user_id = id_of(user)
         base = session_claims(
             user_id=user_id,
-            session_id=self._session_of(user_id),
+            session_id=claims["sid"] if "sid" in claims else self._sessions.current(user_id).id,
             issuer=self.issuer,
             azp=self.parties[0] if self.parties else DEFAULT_PARTIES[0],
             version=version,
             expires_in=expires_in,
             issued_at=issued_at,
         )
-        return mint(overridden(session_header(key.kid), header or {}), overridden(base, claims), key)
+        named = self._organizations.claims(
+            version,
+            user_id,
+            organization=organization,
+            org_id=org_id,
+            org_slug=org_slug,
+            org_role=org_role,
+            org_permissions=org_permissions,
+            features=features,
+            plans=plans,
+            default_id=self.instance_id.replace("ins_", "org_"),
+        )
+        named["act"] = actor_claim(actor.id if isinstance(actor, LocalUser) else actor)
+        if factor_verification_age is not None:
+            named["fva"] = list(factor_verification_age)
+        if pending:
+            named["sts"] = "pending"
+        claims = overridden({**base, **overridden(named, {})}, claims)
+        return mint(overridden(session_header(key.kid), header or {}), claims, key)
 
     def session_cookies(self, token: str, signed_in_at: float = 0) -> dict[str, str]:
         """
@@ -321,16 +528,10 @@ class LocalClerk:
         self.instance_id = self.signing_key.kid
         self._published, self._borrowed = [self.signing_key], [self.signing_key]
 
-    def _session_of(self, user_id: str) -> str:
-        with self._lock:
-            return self._sessions.setdefault(user_id, new_id("sess"))
-
-    def _open_session(self, user: LocalUser, origin: str) -> dict[str, str]:
-        with self._lock:
-            self._sessions[user.id] = new_id("sess")
-        now = time.time()
-        token = self.token(user, expires_in=self.session_lifetime, issued_at=now, azp=origin)
-        return self.session_cookies(token, now)
+    def _sign_in(self, user: LocalUser, organization_id: str | None, origin: str) -> dict[str, str]:
+        session = self.open_session(user, organization_id, origin)
+        token = self.session_token(session, expires_in=self.session_lifetime, issued_at=session.created_at)
+        return self.session_cookies(token, session.created_at)
 
     def _handle(self, exchange: Exchange) -> None:
         parts = urlsplit(exchange.path)
@@ -355,17 +556,27 @@ class LocalClerk:
         if prepared:
             return prepared
         found: Any = None
-        if exchange.command != "GET":
+        limit, offset = _number(query, "limit", 10), _number(query, "offset", 0)
+        revoking = exchange.command == "POST" and path.startswith("/v1/sessions/") and path.endswith("/revoke")
+        if exchange.command != "GET" and not revoking:
             return 405, error_body(405, "method_not_allowed"), "application/json", ()
         if path == "/v1/jwks":
             found = {"keys": keys}
+        elif path.startswith("/v1/sessions/"):
+            session = self._sessions.find(unquote(path.removeprefix("/v1/sessions/").removesuffix("/revoke")))
+            if session and revoking:
+                session.revoke()
+            found = session and session.data
+        elif not (1 <= limit <= 500 and offset >= 0):
+            return 422, error_body(422), "application/json", ()
         elif path == "/v1/users":
-            limit, offset = _number(query, "limit", 10), _number(query, "offset", 0)
-            if not (1 <= limit <= 500 and offset >= 0):
-                return 422, error_body(422), "application/json", ()
             found = self._directory.select(query)[offset : offset + limit]
         elif path == "/v1/users/count":
             found = {"object": "total_count", "total_count": len(self._directory.select(query))}
+        elif path.startswith("/v1/users/") and path.endswith("/organization_memberships"):
+            user = self._directory.find(unquote(path.split("/")[3]))
+            bodies = self._organizations.bodies_of(user) if user else []
+            found = user and {"data": bodies[offset : offset + limit], "total_count": len(bodies)}
         elif path.startswith("/v1/users/"):
             user = self._directory.find(unquote(path.removeprefix("/v1/users/")))
             found = user and user.data

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 from clerk_views.testing import pages
 from clerk_views.testing.directory import Directory, LocalUser, now_ms
 from clerk_views.testing.listener import Exchange
+from clerk_views.testing.organizations import Organizations
 
 _YEAR = 365 * 24 * 3600  # seconds; what clerk-js gives its cookies
 
@@ -23,17 +24,21 @@ class SignInPages:
 
     Args:
         directory: Who can be chosen.
-        open_session: Starts a session for a user and an origin, and returns its cookies by name.
+        organizations: Where they belong, and may be active in.
+        open_session: Starts a session for a user, the id of the organisation that shall be active or None, and an
+            origin; returns its cookies by name.
         cookie_names: Returns the names of these cookies.
     """
 
     def __init__(
         self,
         directory: Directory,
-        open_session: Callable[[LocalUser, str], Mapping[str, str]],
+        organizations: Organizations,
+        open_session: Callable[[LocalUser, str | None, str], Mapping[str, str]],
         cookie_names: Callable[[], Sequence[str]],
     ) -> None:
         self._directory = directory
+        self._organizations = organizations
         self._open_session = open_session
         self._cookie_names = cookie_names
 
@@ -52,20 +57,29 @@ class SignInPages:
         elif path == "/sign-out":
             self._sign_out(exchange, target)
         elif exchange.command == "POST":
-            self._sign_in(exchange, fields.get("user_id", [""])[0], target)
+            membership = self._organizations.find_membership(fields.get("membership_id", [""])[0])
+            if membership:
+                self._sign_in(exchange, membership.user_id, membership.organization.id, target)
+            else:
+                self._sign_in(exchange, fields.get("user_id", [""])[0], None, target)
         else:
-            _show(exchange, 200, pages.sign_in_page(self._directory.users(), target))
+            _show(exchange, 200, self._page(target))
 
-    def _sign_in(self, exchange: Exchange, user_id: str, target: str | None) -> None:
+    def _page(self, target: str | None, problem: str = "") -> str:
+        choices = [(user, self._organizations.of_user(user.id)) for user in self._directory.users()]
+        return pages.sign_in_page(choices, target, problem)
+
+    def _sign_in(self, exchange: Exchange, user_id: str, organization_id: str | None, target: str | None) -> None:
         user = self._directory.find(user_id)
         if user is None or not pages.can_sign_in(user):
             status, problem = (403, "This user cannot sign in.") if user else (404, "There is no such user.")
-            _show(exchange, status, pages.sign_in_page(self._directory.users(), target, problem))
+            _show(exchange, status, self._page(target, problem))
             return
         self._directory.update(user, {"last_sign_in_at": now_ms(), "updated_at": user.data["updated_at"]})
         # As with clerk-js, the token is issued to the origin of the page that asks for it.
         origin = "://".join(urlsplit(target or f"http://{exchange.host}:{exchange.port}")[:2])
-        cookies = [_cookie(name, value, _YEAR) for name, value in self._open_session(user, origin).items()]
+        opened = self._open_session(user, organization_id, origin)
+        cookies = [_cookie(name, value, _YEAR) for name, value in opened.items()]
         _leave(exchange, target, pages.signed_in_page(user), cookies)
 
     def _sign_out(self, exchange: Exchange, target: str | None) -> None:
