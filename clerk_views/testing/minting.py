@@ -170,7 +170,9 @@ def session_claims(
 
 def actor_claim(actor: str | Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return an ``act`` claim: of an impersonator's id, or the mapping itself; None for none."""
-    return {"sub": actor} if isinstance(actor, str) else actor and dict(actor)
+    if actor is None:
+        return None
+    return {"sub": actor} if isinstance(actor, str) else dict(actor)
 
 
 def overridden(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

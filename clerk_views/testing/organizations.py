@@ -243,7 +243,7 @@ class Organizations:
         """
         permissions = None if org_permissions is None else permissions_of(org_permissions)
         role = None if org_role is None else scoped_role(org_role)
-        active = None
+        active: ActiveOrganization | None = None
         with self._lock:
             if organization is not None:
                 if org_id is not None:
@@ -256,9 +256,9 @@ class Organizations:
                     allowed = place.permissions_of(role)
                 permissions = allowed if permissions is None else permissions
                 active = ActiveOrganization(place.id, role, org_slug or place.slug, permissions)
-            elif not (org_id is org_slug is role is permissions is None):
+            elif any(part is not None for part in (org_id, org_slug, role, permissions)):
                 active = ActiveOrganization(org_id or default_id, role or "org:member", org_slug, permissions or ())
-            of_organization = self.subscription(active and active.id)
+            of_organization = self.subscription(active.id if active else None)
             of_user = self.subscription(user_id)
         return organization_claims(
             version,

@@ -13,6 +13,7 @@ import json
 import secrets
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -49,6 +50,11 @@ DEFAULT_PARTIES = (
     "http://localhost:8000",
     "http://127.0.0.1:8000",
 )
+
+_MEMBERSHIPS = ("/v1/users/", "/organization_memberships")
+
+#: Keywords of token() for which a slip of the pen would pass for a claim.
+_DISTINCTIVE = ("org_slug", "org_role", "org_permissions", "factor_verification_age", "expires_in", "issued_at")
 
 
 class LocalClerk:
@@ -415,7 +421,7 @@ class LocalClerk:
         Mint a session token for a user, known to the server or not.
 
         What is named here is written as the token version writes it, ``org_role="org:admin"`` for example as ``o.rol``
-        or as ``org_role``. Every other keyword is a claim of that very name, a misspelt one included.
+        or as ``org_role``. Every other keyword is a claim of that very name, unless it is all but one of these.
 
         Three layers, each laid over the one before: what the directory knows (the membership in ``organization``, the
         plans and features of organisation and user), what is named here, and the claims.
@@ -446,9 +452,13 @@ class LocalClerk:
 
         Raises:
             LookupError: If there is no such organisation, or the user is no member of it.
+            TypeError: If a keyword is nearly, but not quite, one of the above.
             ValueError: If a role, permission, feature or plan has no place in Clerk's claims, or if both
                 ``organization`` and ``org_id`` are given.
         """
+        for name in claims:
+            if meant := get_close_matches(name, _DISTINCTIVE, 1, 0.93):
+                raise TypeError(f"{name!r} looks like {meant[0]!r}. For a claim of that very name, use minting.mint().")
         key = key or self.signing_key
         user_id = id_of(user)
         base = session_claims(
@@ -556,30 +566,33 @@ class LocalClerk:
         if prepared:
             return prepared
         found: Any = None
+        of_session, of_memberships = _inner(path, "/v1/sessions/", "/revoke"), _inner(path, *_MEMBERSHIPS)
         limit, offset = _number(query, "limit", 10), _number(query, "offset", 0)
-        revoking = exchange.command == "POST" and path.startswith("/v1/sessions/") and path.endswith("/revoke")
-        if exchange.command != "GET" and not revoking:
-            return 405, error_body(405, "method_not_allowed"), "application/json", ()
-        if path == "/v1/jwks":
-            found = {"keys": keys}
-        elif path.startswith("/v1/sessions/"):
-            session = self._sessions.find(unquote(path.removeprefix("/v1/sessions/").removesuffix("/revoke")))
-            if session and revoking:
+        if exchange.command == "POST" and of_session is not None:
+            session = self._sessions.find(of_session)
+            if session:
                 session.revoke()
-            found = session and session.data
-        elif not (1 <= limit <= 500 and offset >= 0):
+                found = session.data
+        elif exchange.command != "GET":
+            return 405, error_body(405, "method_not_allowed"), "application/json", ()
+        elif path == "/v1/jwks":
+            found = {"keys": keys}
+        elif (path == "/v1/users" or of_memberships is not None) and not (1 <= limit <= 500 and offset >= 0):
             return 422, error_body(422), "application/json", ()
         elif path == "/v1/users":
             found = self._directory.select(query)[offset : offset + limit]
         elif path == "/v1/users/count":
             found = {"object": "total_count", "total_count": len(self._directory.select(query))}
-        elif path.startswith("/v1/users/") and path.endswith("/organization_memberships"):
-            user = self._directory.find(unquote(path.split("/")[3]))
+        elif of_memberships is not None:
+            user = self._directory.find(of_memberships)
             bodies = self._organizations.bodies_of(user) if user else []
             found = user and {"data": bodies[offset : offset + limit], "total_count": len(bodies)}
         elif path.startswith("/v1/users/"):
             user = self._directory.find(unquote(path.removeprefix("/v1/users/")))
             found = user and user.data
+        elif path.startswith("/v1/sessions/"):
+            session = self._sessions.find(unquote(path.removeprefix("/v1/sessions/")))
+            found = session and session.data
         if found is None:
             return 404, error_body(404, "resource_not_found", "not found"), "application/json", ()
         return 200, json.dumps(found).encode(), "application/json", ()
@@ -588,3 +601,10 @@ class LocalClerk:
 def _number(query: Mapping[str, list[str]], name: str, default: int) -> int:
     text = query.get(name, [str(default)])[0]
     return int(text) if text.isascii() and text.isdigit() else -1
+
+
+def _inner(path: str, before: str, after: str) -> str | None:
+    """Return the id between the two; None for another path."""
+    if not (path.startswith(before) and path.endswith(after)):
+        return None
+    return unquote(path.removeprefix(before).removesuffix(after))
