@@ -92,9 +92,10 @@ class ClerkFixture:
         if via == "bearer":
             _defaults(client)[_authorization(client)] = f"Bearer {token}"
         else:
-            client.cookies["__session"] = token
-            # When the browser signed in; a token from before that would count as a left-over.
-            client.cookies["__client_uat"] = str(int(issued_at))
+            # __client_uat says when the browser signed in; a token from before that would count as a left-over.
+            cookies = self.server.session_cookies(token, issued_at)
+            for name in cookies.keys() & {"__session", "__client_uat", "__clerk_db_jwt"}:
+                client.cookies[name] = cookies[name]
         return token
 
     def sign_out(self, client: Client | AsyncClient, /) -> None:
