@@ -950,7 +950,7 @@ class TestTheFixtures:
         arrived = self.ask(any_client)
         assert arrived["authorization"] is None
         assert arrived["cookies"]["__session"] == token
-        assert set(arrived["cookies"]) == {"__session", "__client_uat"}
+        assert set(arrived["cookies"]) == {"__session", "__client_uat", "__clerk_db_jwt"}
         assert claims_of(token, clerk.server.signing_key)["sts"] == "pending"
         assert int(arrived["cookies"]["__client_uat"]) <= time.time()
 

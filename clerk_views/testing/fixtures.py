@@ -94,7 +94,7 @@ class ClerkFixture:
         else:
             # __client_uat says when the browser signed in; a token from before that would count as a left-over.
             cookies = self.server.session_cookies(token, issued_at)
-            for name in cookies.keys() & {"__session", "__client_uat", "__clerk_db_jwt"}:
+            for name in {"__session", "__client_uat", "__clerk_db_jwt"} & cookies.keys():
                 client.cookies[name] = cookies[name]
         return token
 

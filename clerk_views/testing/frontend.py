@@ -156,7 +156,10 @@ class FrontendApi:
         session = self._clients.current(asked.client)
         if session is None:
             raise Refused(401, "authentication_invalid", "Nobody is signed in.")
-        return self._directory.get(session.user_id)
+        user = self._directory.find(session.user_id)
+        if user is None:
+            raise Refused(404, "resource_not_found", "The directory does not know the user of this session.")
+        return user
 
     def _get_client(self, asked: Question) -> dict[str, Any]:
         return {"response": self._client_body(asked)}
@@ -213,7 +216,8 @@ class FrontendApi:
             return self._finish_sign_in(asked, sign_in_id)
         factors = [{"strategy": "password"}]
         body = {"status": "needs_first_factor", "supported_first_factors": factors, "created_session_id": None}
-        return {"response": self._sign_in_body(asked, sign_in_id, body), "client": self._client_body(asked)}
+        # No client beside it: nothing has changed there, and one without this sign-in would let clerk-js drop it.
+        return {"response": self._sign_in_body(asked, sign_in_id, body)}
 
     def _finish_sign_in(self, asked: Question, sign_in_id: str) -> dict[str, Any]:
         user = self._directory.find(asked.client.sign_ins.get(sign_in_id, ""))
@@ -269,12 +273,13 @@ class FrontendApi:
         }
 
     def _session_body(self, session: LocalSession, origin: str | None) -> dict[str, Any]:
-        user = self._directory.get(session.user_id)
+        # Tokens, and so sessions, can be had for users whom the directory does not know.
+        user = self._directory.find(session.user_id)
         return {
             **session.data,
             "factor_verification_age": list(session.factor_ages()),
             "last_active_token": {"object": "token", "jwt": self._mint(session, origin)},
-            "user": self._user_body(user),
+            "user": self._user_body(user) if user else {"object": "user", "id": session.user_id},
         }
 
     def _user_body(self, user: LocalUser) -> dict[str, Any]:

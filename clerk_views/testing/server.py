@@ -424,6 +424,10 @@ class LocalClerk:
             client_id=client_id,
         )
 
+    def sessions(self, user: LocalUser | str) -> list[LocalSession]:
+        """Return the open sessions of a user, oldest first: those of browsers, and those that tests have opened."""
+        return self._sessions.of_user(id_of(user))
+
     def session_token(self, session: LocalSession, /, **claims: Any) -> str:
         """
         Mint the next token of a session: its organisation with the member's rights of now, its factor ages, its actor.
