@@ -24,6 +24,7 @@ import pytest
 from selenium.common.exceptions import JavascriptException, WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
 
 from tests.settings import SCRATCH
 
@@ -76,6 +77,14 @@ class Browser:
     def errors(self) -> list[str]:
         """What the console has shown as an error since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+    def type(self, selector: str, text: str) -> None:
+        """Type into a field, as from the keyboard."""
+        self.driver.find_element(By.CSS_SELECTOR, selector).send_keys(text)
+
+    def click(self, selector: str) -> None:
+        """Click on something that is in view."""
+        self.driver.find_element(By.CSS_SELECTOR, selector).click()
 
     def run(self, expression: str, *arguments: Any) -> Any:
         """Return the value of a JavaScript expression, awaited; ``arguments[0]`` and so on stand for the arguments."""

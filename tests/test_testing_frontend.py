@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
@@ -540,27 +539,21 @@ class TestOtherSites:
         assert clerk.calls.count("/v1/client/handshake") == 1
 
 
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClerk]:
+    """A stand-in with a folder of scripts, and with files around them that nobody shall get."""
+    folder = tmp_path_factory.mktemp("packages")
+    for package in ("clerk-js", "ui", "other"):
+        dist = folder / "node_modules" / "@clerk" / package / "dist"
+        (dist / "folder.js").mkdir(parents=True)
+        (dist / "main.browser_6.40.0.js").write_text(f"/* {package} */")
+        for name in ("../secret.js", ".hidden.js", "page.html"):
+            (dist / name).write_text("secret")
+    with LocalClerk(packages=str(folder)) as clerk:
+        yield clerk
+
+
 class TestTheScripts:
-    @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        folder = tmp_path_factory.mktemp("packages")
-        for package in ("clerk-js", "ui"):
-            dist = folder / "node_modules" / "@clerk" / package / "dist"
-            dist.mkdir(parents=True)
-            (dist / "main.browser_6.40.0.js").write_text(f"/* {package} */")
-            (dist / "folder.js").mkdir()
-            (dist.parent / "secret.js").write_text("secret")
-            (dist / ".hidden.js").write_text("secret")
-            (dist / "page.html").write_text("secret")
-        (folder / "node_modules" / "@clerk" / "other" / "dist").mkdir(parents=True)
-        (folder / "node_modules" / "@clerk" / "other" / "dist" / "main.js").write_text("secret")
-        return folder
-
-    @pytest.fixture(scope="class")
-    def serving(self, folder: Path) -> Iterator[LocalClerk]:
-        with LocalClerk(packages=str(folder)) as clerk:
-            yield clerk
-
     @pytest.mark.parametrize("selector", ["6", "6.40.0", "latest", "1"])
     @pytest.mark.parametrize("package", ["clerk-js", "ui"])
     def test_any_selector_leads_to_the_folder(self, serving: LocalClerk, package: str, selector: str) -> None:
@@ -580,8 +573,8 @@ class TestTheScripts:
             "/npm/@clerk/clerk-js@6/dist/..%2fsecret.js",
             "/npm/@clerk/clerk-js@6/dist/..\\secret.js",
             "/npm/@clerk/clerk-js@6/secret.js",
-            "/npm/@clerk/clerk-js@../../other@1/dist/main.js",
-            "/npm/@clerk/other@1/dist/main.js",
+            "/npm/@clerk/clerk-js@../../other@1/dist/main.browser_6.40.0.js",
+            "/npm/@clerk/other@1/dist/main.browser_6.40.0.js",
             "/npm/@clerk/clerk-js/dist/main.browser_6.40.0.js",
             "/npm/",
         ],
