@@ -76,7 +76,8 @@ class Browser:
     @property
     def errors(self) -> list[str]:
         """What the console has shown as an error since the last call."""
-        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+        entries: list[dict[str, Any]] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
 
     def type(self, selector: str, text: str) -> None:
         """Type into a field, as from the keyboard."""

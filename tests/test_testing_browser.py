@@ -17,7 +17,7 @@ from clerk_views.testing import LocalClerk, LocalUser
 if TYPE_CHECKING:
     from tests.browser import Browser
 
-KINDS = {"development": False, "production": True}
+KINDS = [pytest.param(False, id="development"), pytest.param(True, id="production")]
 
 PAGE = """<!doctype html><title>app</title><div id="place"></div>
 <script crossorigin="anonymous" data-clerk-publishable-key="%(key)s" data-clerk-proxy-url="%(url)s"
@@ -71,7 +71,7 @@ class App:
         self._server.server_close()
 
 
-@pytest.fixture(params=KINDS.values(), ids=KINDS)
+@pytest.fixture(params=KINDS)
 def clerk(request: pytest.FixtureRequest, clerk_packages: Path) -> Iterator[LocalClerk]:
     # clerk-js renews a token 17 seconds before its end, so these after three seconds.
     with LocalClerk(production=request.param, packages=clerk_packages, session_lifetime=20) as started:
@@ -226,7 +226,7 @@ def test_the_handshake_comes_back_with_what_the_application_takes_up(
     assert ("__clerk_handshake_nonce=" in cookies) is clerk.production
 
 
-@pytest.mark.parametrize("production", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("production", KINDS)
 def test_it_works_under_the_name_localhost_as_well(clerk_packages: Path, browser: Browser, production: bool) -> None:
     with LocalClerk(production=production, packages=clerk_packages, host="localhost") as clerk, App(clerk) as app:
         ada = clerk.add_user(username="ada")

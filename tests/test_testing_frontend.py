@@ -20,7 +20,7 @@ from django.core.management import call_command
 from clerk_views.conf import config
 from clerk_views.testing import LocalClerk, LocalSession, LocalUser
 
-KINDS = {"development": False, "production": True}
+KINDS = [pytest.param(False, id="development"), pytest.param(True, id="production")]
 
 #: Where the application under test would be.
 ORIGIN = "http://127.0.0.1:8000"
@@ -39,7 +39,7 @@ NOT_LOCAL = [
 ]
 
 
-@pytest.fixture(scope="module", params=KINDS.values(), ids=KINDS)
+@pytest.fixture(scope="module", params=KINDS)
 def _clerk(request: pytest.FixtureRequest) -> Iterator[LocalClerk]:
     with LocalClerk(production=request.param) as started:
         yield started
@@ -283,7 +283,7 @@ class TestSigningIn:
 
     @pytest.mark.parametrize("state", ["banned", "locked"])
     def test_banned_and_locked_users_stay_out(self, clerk: LocalClerk, script: Script, state: str) -> None:
-        clerk.add_user(username="eve", **{state: True})
+        clerk.update_user(clerk.add_user(username="eve"), **{state: True})
         answer = script.post("/client/sign_ins", identifier="eve", password="x")
         assert error_of(answer) == (403, f"user_{state}")
         assert script.session_ids == []
@@ -355,6 +355,15 @@ class TestTheClient:
             (session,) = browser.get("/v1/client").json()["response"]["sessions"]
             assert session["user"] == {"object": "user", "id": "user_unknown"}
             assert error_of(browser.get("/v1/me")) == (404, "resource_not_found")
+
+    def test_the_cookies_of_a_session_lead_to_its_browser_with_a_development_key(self, clerk: LocalClerk) -> None:
+        ada = clerk.add_user(username="ada")
+        cookies = clerk.session_cookies(clerk.session_token(clerk.open_session(ada)))
+        assert ("__clerk_db_jwt" in cookies) is not clerk.production
+        if not clerk.production:
+            assert cookies["__clerk_db_jwt"] == cookies[f"__clerk_db_jwt_{clerk.cookie_suffix}"]
+            answer = httpx.get(f"{clerk.url}/v1/client", params={"__clerk_db_jwt": cookies["__clerk_db_jwt"]})
+            assert [session["user"]["id"] for session in answer.json()["response"]["sessions"]] == [ada.id]
 
     def test_cookies_of_no_session_come_from_a_browser_of_their_own(self, development: LocalClerk) -> None:
         browsers = {development.session_cookies(token)["__clerk_db_jwt"] for token in ("", "not.a.token", "a" * 9)}

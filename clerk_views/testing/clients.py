@@ -39,9 +39,6 @@ class LocalClient:
         self.changed_at = int(time.time())
         self.sign_ins: dict[str, str] = {}
 
-    def __repr__(self) -> str:
-        return f"<LocalClient {self.id}>"
-
 
 class Clients:
     """
