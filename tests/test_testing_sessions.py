@@ -171,6 +171,28 @@ class TestItsStatus:
         assert [session.status for session in sessions] == ["ended", "revoked", "removed", "active"]
 
 
+class TestTheSignInPage:
+    def test_signing_out_ends_the_session_of_the_browser_and_no_other(self, local_clerk: LocalClerk) -> None:
+        ada = local_clerk.add_user()
+        other = local_clerk.open_session(ada)
+        with httpx.Client(base_url=local_clerk.url) as browser:
+            token = browser.post("/sign-in", data={"user_id": ada.id}).cookies["__session"]
+            browser.post("/sign-out")
+
+        headers = {"Authorization": f"Bearer {local_clerk.secret_key}"}
+        answer = httpx.get(f"{local_clerk.url}/v1/sessions/{claims_of(token)['sid']}", headers=headers)
+        assert answer.json()["status"] == "ended"
+        assert other.status == "active"
+
+    @pytest.mark.parametrize("cookie", ["garbage", "a.b.c", "", "minted"])
+    def test_odd_cookies_sign_out_as_well(self, local_clerk: LocalClerk, cookie: str) -> None:
+        value = local_clerk.token("user_1", sid=["odd"]) if cookie == "minted" else cookie
+
+        answer = httpx.post(f"{local_clerk.url}/sign-out", headers={"Cookie": f"theme; __session={value}"})
+
+        assert answer.status_code == 200
+
+
 class TestTheApi:
     def test_the_sdk_reads_a_session(self, local_clerk: LocalClerk, sdk: clerk_backend_api.Clerk) -> None:
         ada, acme = local_clerk.add_user(), local_clerk.add_organization(name="Acme")

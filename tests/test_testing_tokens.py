@@ -31,6 +31,11 @@ def what_arrived(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"token": bearer or request.COOKIES.get("__session")})
 
 
+def drf_client() -> Any:
+    """Return REST framework's client, where that is installed."""
+    return pytest.importorskip("rest_framework.test").APIClient()
+
+
 urlpatterns = [path("what-arrived", what_arrived)]
 
 
@@ -374,12 +379,7 @@ class TestWhatTheDirectoryKnows:
 
 @pytest.mark.urls(__name__)
 class TestSigningIn:
-    @staticmethod
-    def drf_client() -> Any:
-        """Return REST framework's client, where that is installed."""
-        return pytest.importorskip("rest_framework.test").APIClient()
-
-    @pytest.mark.parametrize("kind", [Client, AsyncClient, drf_client.__func__], ids=["sync", "async", "drf"])
+    @pytest.mark.parametrize("kind", [Client, AsyncClient, drf_client], ids=["sync", "async", "drf"])
     @pytest.mark.parametrize("via", ["cookie", "bearer"])
     def test_a_client_signs_in_with_all_of_it(self, clerk: ClerkFixture, kind: Any, via: Any) -> None:
         client = kind()

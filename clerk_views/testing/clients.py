@@ -118,7 +118,7 @@ class Clients:
     def sign_out(self, client: LocalClient) -> None:
         """End all sessions of a browser."""
         for session in self.sessions_of(client):
-            session.remove()
+            session.end()
         client.changed_at = int(time.time())
 
     def forget(self, client: LocalClient) -> None:

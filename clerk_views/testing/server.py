@@ -624,6 +624,11 @@ class LocalClerk:
         client = self._clients.find(exchange, {})
         if client:
             self._clients.sign_out(client)
+        # A test may have given a browser nothing but the session's own cookies. The token may have expired since.
+        for name in ("__session", f"__session_{self.cookie_suffix}"):
+            session = self._sessions.find(session_id_of(exchange.cookies.get(name)) or "")
+            if session:
+                session.end()
         # A zero in __client_uat says "signed out", which is more than the absence of that cookie would.
         return [*self._clients.session_cookies(None, None), *self._clients.clock_cookies(None)]
 
