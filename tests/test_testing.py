@@ -950,7 +950,8 @@ class TestTheFixtures:
         arrived = self.ask(any_client)
         assert arrived["authorization"] is None
         assert arrived["cookies"]["__session"] == token
-        assert set(arrived["cookies"]) == {"__session", "__client_uat", "__clerk_db_jwt"}
+        names = {"__session", "__client_uat", "__clerk_db_jwt"}
+        assert set(arrived["cookies"]) == names | {f"{name}_{clerk.server.cookie_suffix}" for name in names}
         assert claims_of(token, clerk.server.signing_key)["sts"] == "pending"
         assert int(arrived["cookies"]["__client_uat"]) <= time.time()
 

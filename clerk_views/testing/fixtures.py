@@ -92,10 +92,9 @@ class ClerkFixture:
         if via == "bearer":
             _defaults(client)[_authorization(client)] = f"Bearer {token}"
         else:
-            # __client_uat says when the browser signed in; a token from before that would count as a left-over.
-            cookies = self.server.session_cookies(token, issued_at)
-            for name in {"__session", "__client_uat", "__clerk_db_jwt"} & cookies.keys():
-                client.cookies[name] = cookies[name]
+            # With the time when the browser signed in; a token from before that would count as a left-over.
+            for name, value in self.server.session_cookies(token, issued_at).items():
+                client.cookies[name] = value
         return token
 
     def sign_out(self, client: Client | AsyncClient, /) -> None:

@@ -542,13 +542,14 @@ class LocalClerk:
         claims = overridden({**base, **overridden(named, {})}, claims)
         return mint(overridden(session_header(key.kid), header or {}), claims, key)
 
-    def session_cookies(self, token: str, signed_in_at: float = 0) -> dict[str, str]:
+    def session_cookies(self, token: str, signed_in_at: float = 1) -> dict[str, str]:
         """
         Return the cookies that clerk-js keeps for a session, by name.
 
-        ``__session`` is the token and ``__client_uat`` the time of the sign-in in Unix seconds, which must not be later
-        than the token's ``iat``. With a development key ``__clerk_db_jwt`` is the browser of the token's session, so
-        that a handshake finds it again. Each also with this instance's suffix.
+        ``__session`` is the token, ``__client_uat`` the time of the sign-in in Unix seconds, which must not be later
+        than the token's ``iat`` (0 means signed out; left out, long ago). With a development key ``__clerk_db_jwt``
+        stands for the browser of the token's session, so that a handshake finds it again. Each also with this
+        instance's suffix.
         """
         cookies = {"__session": token, "__client_uat": str(int(signed_in_at))}
         if not self.production:
