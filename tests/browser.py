@@ -119,14 +119,15 @@ def chromium() -> Iterator[Browser]:
     """Run a browser without a window, with an empty profile; skips the test without one."""
     options = ChromeOptions()
     options.binary_location = _program("CLERK_VIEWS_CHROMIUM", "chromium", "chromium-browser", "google-chrome")
-    service = Service(_program("CLERK_VIEWS_CHROMEDRIVER", "chromedriver"))
+    driver_path = _program("CLERK_VIEWS_CHROMEDRIVER", "chromedriver")
     options.add_experimental_option("excludeSwitches", ["enable-automation"])
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     with tempfile.TemporaryDirectory(dir=SCRATCH, prefix="chromium-", ignore_cleanup_errors=True) as profile:
         for flag in (*_FLAGS, f"--user-data-dir={profile}"):
             options.add_argument(flag)
         try:
-            driver = Chrome(options, service)
+            # What a browser writes to the home directory of its user belongs to the profile as well.
+            driver = Chrome(options, Service(driver_path, env={**os.environ, "HOME": profile}))
         except WebDriverException as error:
             pytest.skip(f"Chromium does not answer: {error.msg}")
         try:
@@ -141,16 +142,15 @@ def clerk_packages() -> Path:
 
     The archives are unpacked without what they depend on: the scripts for browsers are whole.
     """
-    folder = SCRATCH.parent / "npm"
+    folder = SCRATCH.parent / "npm" / "+".join(package.rpartition("/")[2] for package in PACKAGES)
     if folder.is_dir():
         return folder
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("npm does not answer: not installed")
     with tempfile.TemporaryDirectory(dir=SCRATCH, prefix="npm-") as scratch:
-        done = subprocess.run(
-            [npm, "pack", "--silent", *PACKAGES], cwd=scratch, capture_output=True, text=True, timeout=120, check=False
-        )
+        command = [npm, "pack", "--silent", f"--cache={scratch}/cache", "--no-update-notifier", *PACKAGES]
+        done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=120, check=False)
         archives = sorted(Path(scratch).glob("*.tgz"))
         if done.returncode or len(archives) != len(PACKAGES):
             pytest.skip(f"npm does not answer: {done.stdout}{done.stderr}")
@@ -162,6 +162,7 @@ def clerk_packages() -> Path:
                 packed.extractall(target, scripts, filter="data")
             # npm's archives hold everything below a folder of that name.
             (target / "package" / "dist").rename(target / "dist")
+        folder.parent.mkdir(exist_ok=True)
         try:
             whole.rename(folder)
         except OSError:  # another run was faster

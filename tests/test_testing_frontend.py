@@ -315,6 +315,13 @@ class TestSigningIn:
             client = browser.get("/v1/client", params=query).json()["response"]
         assert [session["user"]["id"] for session in client["sessions"]] == [ada.id]
 
+    def test_the_session_s_own_cookies_are_enough_to_sign_out_on_the_page(
+        self, clerk: LocalClerk, ada: LocalUser
+    ) -> None:
+        token = clerk.session_token(clerk.open_session(ada), expires_in=-60)
+        httpx.post(f"{clerk.url}/sign-out", cookies={f"__session_{clerk.cookie_suffix}": token}, trust_env=False)
+        assert clerk.sessions(ada) == []
+
     def test_signing_out_on_the_page_without_having_signed_in_is_harmless(self, clerk: LocalClerk) -> None:
         answer = httpx.post(f"{clerk.url}/sign-out", trust_env=False)
         assert "You are signed out" in answer.text
