@@ -479,14 +479,13 @@ def _told_headers(memo: Memo, carrier: str, token: str) -> dict[str, list[str]]:
     Authorization header only if it is the token in question.
     """
     told = {name.lower(): [value] for name, value in memo.request.headers.items() if name.lower() not in _KEPT_BACK}
-    suffix = memo.config.publishable_key.cookie_suffix if memo.config.publishable_key else None
-    kept = [
-        f"{name}={value}"
-        for name, value in cookies.pairs(memo.request.META.get("HTTP_COOKIE", ""))
-        if cookies.is_ours(name, suffix)
+    told["cookie"] = [
+        "; ".join(
+            f"{name}={value}"
+            for name, value in cookies.pairs(memo.request.META["HTTP_COOKIE"])
+            if cookies.is_ours(name, memo.config.cookie_suffix)
+        )
     ]
-    if kept:
-        told["cookie"] = ["; ".join(kept)]
     if carrier == "header":
         told["authorization"] = [f"Bearer {token}"]
     return told
