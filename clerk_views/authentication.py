@@ -301,7 +301,6 @@ def _decide(memo: Memo, offline: bool) -> RequestState:
     return _conclude(memo, found, handshake.signed_out(reason), judged, offline)
 
 
-@sensitive_variables()
 def _by_cookies(memo: Memo, found: tokens.Found, offline: bool) -> RequestState:
     """Judge a browser's cookies. The steps are those of handshake.py, C1 to C16."""
     facts = _facts(memo, found)
@@ -318,14 +317,14 @@ def _by_cookies(memo: Memo, found: tokens.Found, offline: bool) -> RequestState:
     return arrived or _as_they_are(memo, found, facts, offline)
 
 
-@sensitive_variables()
 def _as_they_are(memo: Memo, found: tokens.Found, facts: handshake.Facts, offline: bool) -> RequestState:
     """Judge the cookies that the browser holds, whatever it may have brought back from Clerk: C2 to C16."""
     outcome = handshake.start(facts, memo.config)
     if outcome is not None:
         return _conclude(memo, found, outcome, None, offline)
     variant = facts.variant
-    judged = _judge_all(tokens.candidates(variant.sessions), memo, offline, since=variant.last_change)
+    sessions = variant.sessions if len(variant.sessions) == 1 else tokens.candidates(variant.sessions)
+    judged = _judge_all(sessions, memo, offline, since=variant.last_change)
     if judged.verdict is None:
         return _recover(memo, found, facts, judged, offline)
     auth = judged.verdict.auth
@@ -352,7 +351,7 @@ def _facts(memo: Memo, found: tokens.Found) -> handshake.Facts:
         query_string=meta.get("QUERY_STRING", ""),
         cookies=found.cookies,
         suffixed=cookies.use_suffixed(found.cookies, memo.config, peek, tokens.now()),
-        bearer=found.groups[0][0] if found.carrier == "header" and found.groups else None,
+        bearer=found.bearer,
         get_host=request.get_host,
         get_path=request.get_full_path,
     )

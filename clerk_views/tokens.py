@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any, TypeGuard
 
@@ -52,24 +53,39 @@ _KEY_ID = re.compile(r"[ -~]{1,256}")
 _JSON_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|([\[\]{}])', re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Found:
     """
     The credentials of a request.
 
     Attributes:
         carrier: ``header``, ``cookie``, or None when the request brought nothing of ours.
-        groups: Tokens to look at, by cookie name, the suffixed one first. What verifies within a group must agree on
-            who it is; which name counts is decided later. Empty with a carrier: a credential nobody can read.
+        bearer: The token of the Authorization header; None when there is none, or nobody can read it.
         cookies: All of Clerk's cookies.
     """
 
     carrier: str | None
-    groups: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
-    cookies: Cookies = field(default=cookies.NO_COOKIES, repr=False, compare=False)
+    bearer: str | None = field(default=None, repr=False)
+    cookies: Cookies = field(default=cookies.NO_COOKIES, repr=False)
 
+    @cached_property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """
+        Tokens to look at, by where they were found, the suffixed cookie before the plain one; at most four.
 
-NOTHING = Found(None)
+        What verifies within a group must agree on who it is; which cookie name counts is decided later. Empty with a
+        carrier: a credential nobody can read.
+        """
+        if self.carrier == "header":
+            return ((self.bearer,),) if self.bearer is not None else ()
+        left = MAX_CANDIDATES
+        groups: list[tuple[str, ...]] = []
+        for values in (self.cookies.suffixed.sessions, self.cookies.plain.sessions):
+            shaped = candidates(values, left)
+            left -= len(shaped)
+            if shaped:
+                groups.append(shaped)
+        return tuple(groups)
 
 
 def find(meta: Mapping[str, Any], config: Config) -> Found:
@@ -84,16 +100,8 @@ def find(meta: Mapping[str, Any], config: Config) -> Found:
     authorization = meta.get("HTTP_AUTHORIZATION") or ""
     if authorization and (_BEARER_SCHEME.match(authorization) or _SECOND_BEARER.search(authorization)):
         match = _BEARER.fullmatch(authorization)
-        return Found("header", ((match[1],),) if match else (), kept)
-    presented = [group for group in (kept.suffixed.sessions, kept.plain.sessions) if group]
-    left = MAX_CANDIDATES
-    groups: list[tuple[str, ...]] = []
-    for group in presented:
-        shaped = candidates(group, left)
-        left -= len(shaped)
-        if shaped:
-            groups.append(shaped)
-    return Found("cookie" if presented else None, tuple(groups), kept)
+        return Found("header", match[1] if match else None, kept)
+    return Found("cookie" if kept.plain.sessions or kept.suffixed.sessions else None, None, kept)
 
 
 def candidates(values: Iterable[str], limit: int = MAX_CANDIDATES) -> tuple[str, ...]:
@@ -128,16 +136,13 @@ def is_foreign(token: str, config: Config) -> bool:
         return False
 
 
-_NOTHING_SEEN = Seen(None, None, None)
-
-
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """A token of the right shape and class, its signature not looked at yet."""
 
     token: str = field(repr=False)
     key_id: str | None
-    seen: Seen = field(default=_NOTHING_SEEN, repr=False)
+    seen: Seen = field(repr=False)
 
 
 def peek(token: str) -> Seen | None:
