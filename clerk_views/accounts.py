@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 
 from django.contrib.auth import get_user_model
@@ -24,14 +25,12 @@ from clerk_views.api import Budget, get_api
 from clerk_views.conf import Config
 from clerk_views.conf import config as current_config
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable, UserNotFound
-from clerk_views.freshness import CLOCKS, SHORT_MEMORY, Flight, Memory, complain, flights
+from clerk_views.freshness import CLOCKS, SHORT_MEMORY, Flight, Mark, Memory, complain, flights
 from clerk_views.profiles import Profile, absent, read_claims, read_profile
 from clerk_views.sync import described, sync_profile
 
 Source = Literal["cache", "api"]
 
-#: Seconds until the next try after the database refused to write (F-16).
-WRITE_PAUSE = 5
 #: Seconds during which a payload is shared with those who cannot see the new row, as its transaction is still open.
 OPEN_TRANSACTION = 5
 
@@ -122,9 +121,13 @@ def _read(clerk_id: str) -> AbstractBaseUser | None:
 
 
 def _admit(user: Any, source: Source, fresh_until: float) -> Resolved:
-    if not user.is_active or user.clerk_account.deactivated:
+    if not _is_active(user):
         raise AccountRefused("user-inactive")
     return Resolved(user, source, fresh_until)
+
+
+def _is_active(user: Any) -> bool:
+    return bool(user.is_active and not user.clerk_account.deactivated)
 
 
 def _synced_at(user: Any) -> float:
@@ -168,24 +171,26 @@ class _Resolution:
                 return _admit(user, "cache", 0.0)
 
     def fresh_until(self, user: AbstractBaseUser | None) -> float:
-        """Say until when the row counts as in sync, 0 for not at all. Raises AccountRefused if Clerk knows nobody."""
-        now = time.time()
+        """Say until when the row may be served as it is, 0 for not at all. Raises AccountRefused if Clerk bars him."""
         mark = self.memory.recall()
+        written = _synced_at(user) if user is not None else 0.0
+        lasting = self.config.cache_timeout
         if self.memory.broken:
-            at = _synced_at(user) if user is not None else 0.0
-            until = at + min(SHORT_MEMORY, self.config.cache_timeout)
-        elif mark is None:
+            at, lasting = written, min(SHORT_MEMORY, lasting)
+        elif mark is None or mark.verdict == "turn":
             return 0.0
+        elif mark.verdict == "barred":
+            if user is not None and _is_active(user) and written > mark.at:
+                return 0.0  # a webhook, say, has brought better news since
+            raise AccountRefused("user-not-found" if user is None else "user-inactive")
+        elif user is None or (mark.verdict == "ok" and written < mark.at - 0.001):
+            return 0.0  # written in a transaction that is still open, or was taken back
         else:
-            at, gone = mark
-            if gone and (user is None or not user.is_active):
-                raise AccountRefused("user-not-found" if user is None else "user-inactive")
-            if gone:
-                return 0.0  # a mark that the row does not bear out shuts nobody out (CAC-04)
-            if user is None or _synced_at(user) < at - 0.001:
-                return 0.0  # written in a transaction that is still open, or was taken back
-            until = at + self.config.cache_timeout
-        return until if at - CLOCKS <= now < until else 0.0
+            at = mark.at
+            if mark.verdict == "unwritten":
+                lasting = min(SHORT_MEMORY, lasting)
+        until = at + lasting
+        return until if at - CLOCKS <= time.time() < until else 0.0
 
     def lead(self, user: AbstractBaseUser | None, flight: Flight) -> Resolved:
         """Compare the user with Clerk for everybody who asks meanwhile, in this process and the others."""
@@ -226,39 +231,46 @@ class _Resolution:
         return claimed
 
     def refresh(self, user: AbstractBaseUser | None, flight: Flight) -> Resolved:
+        source: Source = "api" if self.config.user_source == "api" else "cache"
         try:
             profile = self.fetch()
         except UserNotFound:
-            raise self.refuse_absent(user) from None
+            profile = absent(self.clerk_id)
         except ClerkUnavailable as error:
             if user is None:
                 raise
             # Nothing is remembered, so the next request after the pause tries again (F-02).
             return _admit(user, "cache", time.time() + error.retry_after)
-        source: Source = "api" if self.config.user_source == "api" else "cache"
         try:
             synced = sync_profile(profile, self.config, sender=self.sender)
         except UserNotFound:
-            raise self.refuse_absent(user) from None
+            raise self.refuse(profile, "user-not-found") from None
         except ClerkUnavailable:
+            if profile.barred:
+                raise self.refuse(profile, "user-not-found" if user is None else "user-inactive") from None
             if user is None:
                 raise
-            return _admit(user, source, time.time() + WRITE_PAUSE)
+            now = time.time()
+            self.memory.remember(Mark(now, "unwritten"))
+            return _admit(user, source, now + min(SHORT_MEMORY, self.config.cache_timeout))
+        if profile.deleted:
+            raise self.refuse(profile, "user-inactive")
         flight.profile = profile
-        self.memory.remember(_synced_at(synced), gone=False)
-        return _admit(synced, source, _synced_at(synced) + self.config.cache_timeout)
+        self.memory.remember(Mark(_synced_at(synced), "ok"))
+        try:
+            return _admit(synced, source, _synced_at(synced) + self.config.cache_timeout)
+        except AccountRefused as error:
+            raise self.refuse(profile, error.reason) if profile.barred else error from None
 
     def fetch(self) -> Profile:
         if self.config.user_source == "claims":
             return read_claims(self.clerk_id, self.claims, self.config.user_claims)
         return read_profile(get_api(self.config).get_user(self.clerk_id, self.budget))
 
-    def refuse_absent(self, user: AbstractBaseUser | None) -> AccountRefused:
-        """Deactivate the row of a user whom Clerk does not know (LFC-02), and remember that for a while (F-09)."""
-        reason = "user-inactive"
-        try:
-            sync_profile(absent(self.clerk_id), self.config, sender=self.sender)
-        except (UserNotFound, ClerkUnavailable):  # never known here, or the database does not write
-            reason = "user-not-found" if user is None else reason
-        self.memory.remember(time.time(), gone=True)
-        return AccountRefused(reason)
+    def refuse(self, profile: Profile, reason: str) -> AccountRefused:
+        """Return the refusal of somebody whom Clerk bars (LFC-01, LFC-02), and remember it for a while (F-09)."""
+        self.memory.remember(Mark(time.time(), "barred"))
+        refused = AccountRefused(reason)
+        if connections[router.db_for_write(get_user_model())].in_atomic_block:
+            refused.rewrite = partial(sync_profile, profile, self.config, sender=self.sender)
+        return refused

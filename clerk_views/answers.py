@@ -6,36 +6,48 @@ The texts are fixed for each reason; nothing that was seen in a credential, a se
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
+from functools import lru_cache
+from http.cookies import Morsel
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from django.conf import settings
 from django.contrib.auth import REDIRECT_FIELD_NAME
-from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.core.handlers.exception import response_for_exception
+from django.db import connections
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
 from django.template import TemplateDoesNotExist, loader
 from django.urls import get_resolver, get_urlconf
 from django.utils.cache import patch_vary_headers
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.module_loading import import_string
 
 from clerk_views.authentication import RequestState, memo_of
+from clerk_views.conf import below
 from clerk_views.exceptions import ClerkError, ClerkUnavailable
+from clerk_views.requirements import Refusal
 
 NO_CREDENTIAL = "Sign in to continue."
 BAD_CREDENTIAL = "The credential is not valid."
 FORBIDDEN = "You may not do this."
 UNAVAILABLE = "This cannot be decided right now. Try again shortly."
 
+#: What a view raises for Django to answer with 404, 403 or 400.
+CLIENT_ERRORS = (Http404, PermissionDenied, BadRequest, SuspiciousOperation)
+
 #: Clerk's own name for the parameter that says where to go after signing in.
 CLERK_REDIRECT_FIELD_NAME = "redirect_url"
 
-# A refused credential sends the visitor to sign in, who may come straight back with the like. Counted in a cookie of
-# the name and kind Clerk's SDKs use; longer-lived, because a sign-in page takes longer than a handshake (RED-03).
-LOOP_COOKIE = "__clerk_redirect_count"
+# Who is sent to sign in may come straight back, and no better: with the same bad cookie, or with none, as the browser
+# would not keep it. Counted in a cookie of its own beside that of the handshake, which forgets faster than a sign-in
+# page answers; for one address at a time, so that a browser may open its tabs of yesterday all at once (RED-03).
+LOOP_COOKIE = "__clerk_sign_in_count"
 LOOP_LIMIT = 3
 LOOP_SECONDS = 10
 
@@ -86,9 +98,40 @@ def unauthenticated(
     else:
         response = JsonResponse({"detail": detail(state), "code": state.auth.reason}, status=401)
         response["WWW-Authenticate"] = challenge(state)
-    for name, value in state.headers:
-        response[name] = value
     return response
+
+
+class Handshake(HttpResponse):
+    """Sends a browser to Clerk, or on to the page it wanted when it comes from there. See carry() for its headers."""
+
+    status_code = 307
+
+
+class _Directive(Morsel[str]):
+    """A cookie exactly as Clerk wants it set: Django would write it anew, and one of two of a name."""
+
+    def __init__(self, directive: str) -> None:
+        super().__init__()
+        name, _, value = directive.partition(";")[0].partition("=")
+        self.set(name.strip(), value.strip(), value.strip())
+        self._directive = directive
+
+    def OutputString(self, attrs: Any = None) -> str:  # the standard library's name
+        return self._directive
+
+
+def carry(response: HttpResponseBase, state: RequestState) -> None:
+    """Put the headers of a request's state on its response. Doing it twice changes nothing."""
+    if not isinstance(response, Handshake):
+        state = state.without_redirect()
+    cookies = 0
+    for name, value in state.headers:
+        if name == "Set-Cookie":
+            cookies += 1
+            # Its own key for each: two of a name may be for two domains.
+            response.cookies[f"clerk {cookies}"] = _Directive(value)
+        else:
+            response[name] = value
 
 
 def forbidden(request: HttpRequest, reason: str, *, page: bool) -> HttpResponseBase:
@@ -97,6 +140,25 @@ def forbidden(request: HttpRequest, reason: str, *, page: bool) -> HttpResponseB
         handler: Callable[..., HttpResponseBase] = get_resolver(get_urlconf()).resolve_error_handler(403)
         return handler(request, exception=PermissionDenied(FORBIDDEN))
     return JsonResponse({"detail": FORBIDDEN, "code": reason}, status=403)
+
+
+def refused(request: HttpRequest, refusal: Refusal, *, page: bool) -> HttpResponseBase:
+    """Answer somebody who does not meet a requirement."""
+    if page:
+        return forbidden(request, refusal.reason, page=True)
+    return JsonResponse(refusal_body(refusal), status=403)
+
+
+def refusal_body(refusal: Refusal) -> dict[str, Any]:
+    """
+    Return the JSON of a 403 for a requirement.
+
+    Source: for reverification Clerk's ``useReverification``, which looks at nothing but this.
+    """
+    if refusal.reverification is None:
+        return {"detail": FORBIDDEN, "code": refusal.reason}
+    metadata = {"reverification": refusal.reverification}
+    return {"clerk_error": {"type": "forbidden", "reason": refusal.reason, "metadata": metadata}}
 
 
 def unavailable(request: HttpRequest, error: ClerkUnavailable, *, page: bool) -> HttpResponseBase:
@@ -127,6 +189,26 @@ def error(request: HttpRequest, problem: ClerkError, *, page: bool) -> HttpRespo
     return forbidden(request, problem.reason, page=page)
 
 
+def client_error(request: HttpRequest, raised: Exception) -> HttpResponseBase | None:
+    """
+    Answer what a view raised as Django would, a little earlier, so that the answer can be marked as private (CAC-08).
+
+    None where the difference would be seen: some middleware wants to hear of exceptions. Only for a view that nothing
+    but Django itself has wrapped.
+    """
+    if _exceptions_are_awaited(tuple(settings.MIDDLEWARE)):
+        return None
+    for connection in connections.all(initialized_only=True):
+        if connection.settings_dict["ATOMIC_REQUESTS"] and connection.in_atomic_block:
+            connection.set_rollback(True)  # as the exception would have done on its way out
+    return response_for_exception(request, raised)
+
+
+@lru_cache(maxsize=8)
+def _exceptions_are_awaited(paths: tuple[str, ...]) -> bool:
+    return any(hasattr(import_string(path), "process_exception") for path in paths)
+
+
 def mark_private(response: HttpResponseBase, *, personal: bool = True) -> None:
     """
     Keep shared caches from giving one visitor's page to another (CAC-08). What the view set itself stays.
@@ -142,48 +224,151 @@ def mark_private(response: HttpResponseBase, *, personal: bool = True) -> None:
 def _to_sign_in(
     request: HttpRequest, state: RequestState, login_url: str | None, redirect_field_name: str | None
 ) -> HttpResponseBase:
-    response: HttpResponse
-    refused = state.carrier is not None
-    turns = _turns(request) if refused else 0
-    if turns >= LOOP_LIMIT:
+    return send_on(request, state, _sign_in_address(request, state, login_url, redirect_field_name), place=request.path)
+
+
+def send_on(request: HttpRequest, state: RequestState, address: str, *, place: str) -> HttpResponseBase:
+    """
+    Redirect a visitor to ``address``, but only a few times in a row for the same place that he wants to reach (RED-03).
+
+    Afterwards he is told what is wrong: that he is not signed in, or, if he is, that he may not go there.
+    """
+    response: HttpResponseBase
+    turn = next_turn(request, place)
+    if turn is None and state.auth.is_authenticated:
+        response = forbidden(request, "redirect-loop", page=True)
+    elif turn is None:
         response = HttpResponse(
             _PAGE.format(title="You are not signed in", text="Signing in did not work. Try again in a moment."),
             status=401,
         )
         response["WWW-Authenticate"] = challenge(state)
     else:
-        response = HttpResponseRedirect(_sign_in_address(request, login_url, redirect_field_name))
-        if refused:
-            response.set_cookie(
-                LOOP_COOKIE,
-                str(turns + 1),
-                max_age=LOOP_SECONDS,
-                httponly=True,
-                samesite="Lax",
-                secure=request.is_secure(),
-            )
+        response = HttpResponseRedirect(address)
+        count_turn(request, response, turn)
     response["Cache-Control"] = "no-store"
     return response
 
 
-def _turns(request: HttpRequest) -> int:
-    """How often in a row this visitor was sent to sign in. What is no number is a loop: somebody plays with it."""
-    text = request.COOKIES.get(LOOP_COOKIE, "0")
-    return int(text) if re.fullmatch(r"[0-9]{1,3}", text) else LOOP_LIMIT
+def next_turn(request: HttpRequest, path: str) -> str | None:
+    """
+    Say how the next trip to a sign-in page is to be counted, None if there were enough for the same address.
+
+    What is not of our form counts as enough: somebody plays with it.
+    """
+    place = hashlib.sha256(path.encode("utf-8", "replace")).hexdigest()[:12]
+    match = re.fullmatch(r"([0-9]{1,3})\.([0-9a-f]{12})", request.COOKIES.get(LOOP_COOKIE, f"0.{place}"))
+    turns = LOOP_LIMIT if match is None else int(match[1]) if match[2] == place else 0
+    return None if turns >= LOOP_LIMIT else f"{turns + 1}.{place}"
 
 
-def _sign_in_address(request: HttpRequest, login_url: str | None, redirect_field_name: str | None) -> str:
+def count_turn(request: HttpRequest, response: HttpResponseBase, turn: str) -> None:
+    """Count a trip to a sign-in page. See next_turn()."""
+    response.set_cookie(
+        LOOP_COOKIE, turn, max_age=LOOP_SECONDS, httponly=True, samesite="Lax", secure=request.is_secure()
+    )
+
+
+def _sign_in_address(
+    request: HttpRequest, state: RequestState, login_url: str | None, redirect_field_name: str | None
+) -> str:
     clerk_url = memo_of(request).config.sign_in_url
     if login_url is None and clerk_url is not None:
-        target, field_name = clerk_url, redirect_field_name or CLERK_REDIRECT_FIELD_NAME
-    else:
-        target = resolve_url(login_url or settings.LOGIN_URL)
-        field_name = redirect_field_name or REDIRECT_FIELD_NAME
-    parts = urlsplit(target)
-    back = return_url(request, absolute=bool(parts.netloc))
+        back = return_url(request, absolute=_is_elsewhere(request, clerk_url))
+        return clerk_address(request, clerk_url, back, state=state, field_name=redirect_field_name)
+    parts = urlsplit(resolve_url(login_url or settings.LOGIN_URL))
     query = QueryDict(parts.query, mutable=True)
-    query[field_name] = back
+    query[redirect_field_name or REDIRECT_FIELD_NAME] = return_url(request, absolute=bool(parts.netloc))
     return urlunsplit(parts._replace(query=query.urlencode(safe="/")))
+
+
+def clerk_address(
+    request: HttpRequest,
+    page: str,
+    back: str,
+    *,
+    state: RequestState | None = None,
+    field_name: str | None = None,
+) -> str:
+    """
+    Return the address of a sign-in or sign-up page that leads back to ``back`` afterwards.
+
+    Args:
+        page: Clerk's hosted page or the project's own: an absolute address or a path.
+        back: An absolute address or a path that is safe to go to; made absolute for pages of another host.
+        state: How the visitor stands with Clerk. One with a task to finish is led to the hosted page for that; a page
+            of the project's own finds out by itself.
+        field_name: The parameter for ``back``; None: Clerk's ``redirect_url``.
+
+    Source: Clerk's backend SDK, "redirect to sign-in".
+    """
+    config = memo_of(request).config
+    parts = urlsplit(page)
+    query = QueryDict(parts.query, mutable=True)
+    if _is_elsewhere(request, page):
+        back = urljoin(f"{request.scheme}://{request.get_host()}", back)
+        if config.is_satellite:
+            # Tells us on the way back that the primary domain has somebody to share with us.
+            back = _with_parameter(back, "__clerk_synced", "false")
+        if state is not None and state.auth.status == "pending":
+            parts = urlsplit(below(page, "tasks"))
+        browser = _development_browser(request)
+        if browser is not None:
+            query["__clerk_db_jwt"] = browser
+    query[field_name or CLERK_REDIRECT_FIELD_NAME] = back
+    return urlunsplit(parts._replace(query=query.urlencode(safe="/")))
+
+
+def _is_elsewhere(request: HttpRequest, address: str) -> bool:
+    """Whether an address is of another host or port than the request."""
+    return urlsplit(address).netloc not in ("", request.get_host())
+
+
+def _with_parameter(address: str, name: str, value: str) -> str:
+    parts = urlsplit(address)
+    query = QueryDict(parts.query, mutable=True)
+    query[name] = value
+    return urlunsplit(parts._replace(query=query.urlencode(safe="/")))
+
+
+def _development_browser(request: HttpRequest) -> str | None:
+    """
+    Return what makes this browser known to a development instance, whose pages are on another site and see no cookie.
+
+    Never anything in production (RED-05). Source: Clerk, "development browser".
+    """
+    key = memo_of(request).config.publishable_key
+    if key is None or key.is_production:
+        return None
+    for name in (f"__clerk_db_jwt_{key.cookie_suffix}", "__clerk_db_jwt"):
+        value = request.COOKIES.get(name, "")
+        if re.fullmatch(r"[A-Za-z0-9._-]{1,4096}", value):
+            return value
+    return None
+
+
+def asked_return_url(request: HttpRequest) -> str | None:
+    """
+    Return where the visitor asks to be taken, by Django's parameter or Clerk's; None unless that is one safe address.
+
+    Of two addresses, one could be checked and the other be followed (RED-01).
+    """
+    asked = [
+        address
+        for name in (REDIRECT_FIELD_NAME, CLERK_REDIRECT_FIELD_NAME)
+        for source in (request.GET, request.POST)
+        for address in source.getlist(name)
+    ]
+    return asked[0] if len(asked) == 1 and is_safe_return_url(request, asked[0]) else None
+
+
+def after_sign_in(request: HttpRequest) -> str:
+    """Return where a visitor goes once signed in: where he asks to, if that is safe, else LOGIN_REDIRECT_URL."""
+    asked = asked_return_url(request)
+    # Not to this very view: it would send him on to itself.
+    if asked is not None and urlsplit(asked).path != request.path:
+        return asked
+    return resolve_url(settings.LOGIN_REDIRECT_URL)
 
 
 def return_url(request: HttpRequest, *, absolute: bool) -> str:

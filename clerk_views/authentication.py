@@ -142,6 +142,14 @@ class RequestState:
         """The verified claims, pending sessions included, read-only; None when signed out."""
         return MappingProxyType(json.loads(self.verdict.claims)) if self.verdict else None
 
+    @property
+    def auth_if_pending_allowed(self) -> ClerkAuth:
+        """What a view sees that admits sessions with open tasks: such a session in full, else the same as ``auth``."""
+        if self.verdict is None or not self.auth.is_pending:
+            return self.auth
+        text = self.verdict.claims
+        return ClerkAuth.from_session(self.verdict.token, json.loads(text), text, allow_pending=True)
+
 
 @dataclass(slots=True, repr=False)
 class Memo:
@@ -162,6 +170,8 @@ class Memo:
     session_user: Any = None
     session_auser: Any = None
     attached: bool = False
+    auth: ClerkAuth | None = None  # what a view sees, once that is settled
+    refusal: Any = None  # of the permission that REST framework asked last, see drf.py
 
 
 def memo_of(request: Any) -> Memo:
@@ -219,21 +229,6 @@ async def aauthenticate(request: Any) -> RequestState:
     except NotInMemory:
         # Only the network is waited for, never the database; so any thread will do.
         return await sync_to_async(authenticate, thread_sensitive=False)(request)
-
-
-def get_clerk(request: Any) -> ClerkAuth:
-    """
-    Return who is calling, for code outside a decorated view.
-
-    Raises:
-        ClerkUnavailable: It cannot be decided now. Not the same as nobody.
-    """
-    return authenticate(request).auth
-
-
-async def aget_clerk(request: Any) -> ClerkAuth:
-    """See get_clerk()."""
-    return (await aauthenticate(request)).auth
 
 
 def report_failure(memo: Memo, reason: str, token: str | None, *, offline: bool = False) -> None:

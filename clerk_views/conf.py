@@ -59,6 +59,12 @@ DEFAULT_USER_CLAIMS = MappingProxyType(
 )
 
 
+def below(address: str, step: str) -> str:
+    """Return the address of a step below a page; its query and fragment stay."""
+    parts = urlsplit(address)
+    return parts._replace(path=f"{parts.path.rstrip('/')}/{step}").geturl()
+
+
 class SettingError(ValueError):
     """
     A value that cannot be used.
@@ -292,10 +298,28 @@ def _user_claims(value: Any) -> Mapping[str, str]:
 
 def _page_url(value: Any) -> str | None:
     text = _text(value)
-    if text is not None and not re.fullmatch(r"(?:https?://[^\s\\]+|/(?![/\\])[^\s\\]*)", text):
+    if text is None:
+        return None
+    try:
+        urlsplit(text)
+        usable = re.fullmatch(r"(?:https?://[^\s\\]+|/(?![/\\])[^\s\\]*)", text) is not None
+    except ValueError:  # brackets without an address between them
+        usable = False
+    if not usable:
         raise SettingError(
             f"must be an absolute http(s) address or a path that starts with one '/'; it is {quoted(text)}.",
             "Write for example https://accounts.example.com/sign-in or /sign-in.",
+        )
+    return text
+
+
+def _js_version(value: Any) -> str:
+    text = _text(value) or "6"
+    # What a content delivery network takes for a version of an npm package, and nothing that would lead elsewhere.
+    if not re.fullmatch(r"[0-9]{1,4}|[0-9]+\.[0-9]+\.[0-9]+(?:-[0-9A-Za-z.\-]+)?|(?!v[0-9])[a-z][a-z0-9\-]+", text):
+        raise SettingError(
+            f"must be a major, an exact version or an npm tag of @clerk/clerk-js; it is {quoted(text)}.",
+            'Write for example "6", "6.40.0" or "latest", or remove the setting.',
         )
     return text
 
@@ -449,6 +473,21 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("CLERK_DOMAIN", "E019", None, _text, "Domain of a satellite application."),
     Setting("CLERK_IS_SATELLITE", "E020", False, _boolean, "Whether this is a satellite application."),
     Setting(
+        "CLERK_SIGN_UP_URL",
+        "E038",
+        None,
+        _page_url,
+        "Sign-up page. Derived: `/create` below `CLERK_SIGN_IN_URL`, or else from the publishable key.",
+    ),
+    Setting("CLERK_AFTER_SIGN_OUT_URL", "E039", None, _page_url, "Where signing out leads; else to the site's root."),
+    Setting(
+        "CLERK_JS_VERSION",
+        "E044",
+        "6",
+        _js_version,
+        "clerk-js that `{% clerk_js %}` loads: a major, an exact version or an npm tag.",
+    ),
+    Setting(
         "CLERK_SATELLITE_AUTO_SYNC",
         "E040",
         False,
@@ -475,11 +514,8 @@ SETTINGS: tuple[Setting, ...] = (
 #: yet.
 RESERVED_SETTINGS = (
     "CLERK_ACCEPTS_TOKEN",
-    "CLERK_AFTER_SIGN_OUT_URL",
     "CLERK_CHECK_REVOKED_SESSIONS",
-    "CLERK_JS_VERSION",
     "CLERK_MACHINE_SECRET_KEY",
-    "CLERK_SIGN_UP_URL",
     "CLERK_WEBHOOK_SIGNING_SECRET",
 )
 
@@ -519,11 +555,14 @@ class Config:
         self.proxy_url: str | None = parsed["CLERK_PROXY_URL"]
         self.domain: str | None = parsed["CLERK_DOMAIN"]
         self.is_satellite: bool = parsed["CLERK_IS_SATELLITE"]
+        self.own_sign_in_url: str | None = parsed["CLERK_SIGN_IN_URL"]  # None: left to Clerk
+        self.own_sign_up_url: str | None = parsed["CLERK_SIGN_UP_URL"]  # None: left to Clerk
+        self.after_sign_out_url: str | None = parsed["CLERK_AFTER_SIGN_OUT_URL"]
+        self.js_version: str = parsed["CLERK_JS_VERSION"]
         self.satellite_auto_sync: bool = parsed["CLERK_SATELLITE_AUTO_SYNC"]
         self.organization_patterns: tuple[re.Pattern[str], ...] = parsed["CLERK_ORGANIZATION_PATTERNS"]
         self.personal_account_patterns: tuple[re.Pattern[str], ...] = parsed["CLERK_PERSONAL_ACCOUNT_PATTERNS"]
         self._issuer: tuple[str, ...] = parsed["CLERK_ISSUER"]
-        self._sign_in_url: str | None = parsed["CLERK_SIGN_IN_URL"]
         if self.jwt_key is None and self.secret_key is None:
             raise ImproperlyConfigured(
                 "Neither CLERK_SECRET_KEY nor CLERK_JWT_KEY is set, so no token can be verified. Copy the secret key "
@@ -534,7 +573,7 @@ class Config:
                 "CLERK_SECRET_KEY is not set, so users cannot be fetched from Clerk. Set it, or set "
                 'CLERK_USER_SOURCE = "claims" to take them from the token.'
             )
-        if self.is_satellite and self.is_development and not (self._sign_in_url or "").startswith("http"):
+        if self.is_satellite and self.is_development and not (self.own_sign_in_url or "").startswith("http"):
             raise ImproperlyConfigured(
                 "CLERK_IS_SATELLITE is True on a development instance, but CLERK_SIGN_IN_URL does not say where the "
                 "primary application is. Set it to the whole address of the primary's sign-in page."
@@ -597,9 +636,22 @@ class Config:
     @cached_property
     def sign_in_url(self) -> str | None:
         """Where a visitor signs in: as set, else Clerk's hosted page; None when neither is known."""
-        if self._sign_in_url or self.publishable_key is None:
-            return self._sign_in_url
+        if self.own_sign_in_url or self.publishable_key is None:
+            return self.own_sign_in_url
         return f"{self.publishable_key.accounts_portal}/sign-in"
+
+    @cached_property
+    def sign_up_url(self) -> str | None:
+        """
+        Where a visitor signs up: as set, else below the sign-in page that is set, else Clerk's hosted page.
+
+        None when none is known. Source: Clerk's backend SDK, "redirect to sign-up".
+        """
+        if self.own_sign_up_url:
+            return self.own_sign_up_url
+        if self.own_sign_in_url:
+            return below(self.own_sign_in_url, "create")
+        return None if self.publishable_key is None else f"{self.publishable_key.accounts_portal}/sign-up"
 
     @cached_property
     def fingerprint(self) -> str:

@@ -6,7 +6,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
-from clerk_views.access import OPTIONAL, Requirement, guard
+from typing_extensions import Unpack
+
+from clerk_views.access import guard
+from clerk_views.requirements import OPTIONAL, RequiredOptions, Requirement
 
 V = TypeVar("V", bound=Callable[..., Any])
 
@@ -16,38 +19,26 @@ def clerk_required(view: V, /) -> V: ...
 
 
 @overload
-def clerk_required(
-    *, login_url: str | None = None, redirect_field_name: str | None = None, raise_exception: bool = False
-) -> Callable[[V], V]: ...
+def clerk_required(**asked: Unpack[RequiredOptions]) -> Callable[[V], V]: ...
 
 
-def clerk_required(
-    view: Any = None,
-    /,
-    *,
-    login_url: str | None = None,
-    redirect_field_name: str | None = None,
-    raise_exception: bool = False,
-) -> Any:
+def clerk_required(view: Any = None, /, **asked: Unpack[RequiredOptions]) -> Any:
     """
-    Let only visitors in whom Clerk has signed in.
+    Let only visitors in whom Clerk has signed in, and who meet everything else that is asked.
 
     Works bare and called, on sync and async function views, under ``@api_view``, and through ``method_decorator``.
     Inside, ``request.clerk`` is the caller's ``ClerkAuth`` and ``request.user`` the Django user.
 
     Args:
-        login_url: Where to send a browser that is not signed in: an address, a path or a URL name. None: the configured
-            sign-in page.
-        redirect_field_name: The parameter that carries the way back. None: ``redirect_url`` for Clerk's pages, Django's
-            ``next`` for other ones.
-        raise_exception: Answer 403 instead of sending browsers to sign in, as in ``django.contrib.auth``.
+        asked: ``role``, ``permission``, ``feature``, ``plan``, ``reverification``, ``organization``, ``condition``,
+            ``allow_pending``, ``allow_impersonation``; ``login_url``, ``redirect_field_name``, ``raise_exception``.
+            What they mean stands at ``clerk_views.requirements.Requirement``.
 
     Raises:
-        TypeError: When put on a class or on what is no view.
+        TypeError: When put on a class or on what is no view; for an unknown keyword or a value of the wrong type.
+        ValueError: For a value that no visitor could meet, or everybody would.
     """
-    requirement = Requirement(
-        login_url=login_url, redirect_field_name=redirect_field_name, raise_exception=raise_exception
-    )
+    requirement = Requirement(**asked)
 
     def decorate(view: Any) -> Any:
         _check_view(view, "clerk_required", "ClerkLoginRequiredMixin")

@@ -1,5 +1,5 @@
 """
-REST framework: ``ClerkAuthentication`` and ``IsClerkAuthenticated``.
+REST framework: ``ClerkAuthentication``, ``IsClerkAuthenticated`` and ``clerk_requires``.
 
 The only module that imports ``rest_framework``. It decides nothing of its own: it asks where the decorators ask, and
 says it in REST framework's exceptions.
@@ -7,18 +7,21 @@ says it in REST framework's exceptions.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from rest_framework import exceptions, permissions
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 from rest_framework.views import APIView
+from typing_extensions import Unpack
 
 from clerk_views import answers, csrf
-from clerk_views.access import attach, attach_clerk, load_user
+from clerk_views.access import attach, attach_clerk, keep_refusal, load_user, refusal_of
 from clerk_views.auth import ClerkAuth
 from clerk_views.authentication import NOBODY, RequestState, authenticate, is_foreign, memo_of
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
+from clerk_views.requirements import Asked, Refusal, Requirement
 
 
 class ClerkAuthenticationFailed(exceptions.AuthenticationFailed):
@@ -64,17 +67,22 @@ class ClerkAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[Any, ClerkAuth] | None:
         """Return the user and the ClerkAuth, or None where another class should be asked."""
         memo = memo_of(request)
-        _mark_response(request)
+        view = (request.parser_context or {}).get("view")
+        if view is not None:
+            _prepare(view, request)
         if is_foreign(memo):
             attach_clerk(request)  # whoever asks is told; the user is for the next class to find
             return None
         try:
-            state = authenticate(request)
-            attach(request, state.auth)
-            if state.auth.is_authenticated:
-                if state.carrier == "cookie" and request.method not in csrf.SAFE_METHODS and csrf.failure(memo.request):
+            state = authenticate(request).without_redirect()
+            auth = state.auth
+            if auth.is_pending and view is not None and any(asked.allow_pending for asked in _requirements(view)):
+                auth = state.auth_if_pending_allowed
+            attach(request, auth)
+            if auth.is_authenticated:
+                if state.carrier == "cookie" and csrf.must_check(memo.request) and csrf.failure(memo.request):
                     raise _denied("csrf-failed")
-                return load_user(request), state.auth
+                return load_user(request), auth
         except ClerkUnavailable as error:
             raise ClerkServiceUnavailable(error) from error
         except AccountRefused as error:
@@ -89,13 +97,55 @@ class ClerkAuthentication(BaseAuthentication):
 
 
 class IsClerkAuthenticated(permissions.BasePermission):
-    """Allow only whom ``ClerkAuthentication`` has signed in. Composes with ``&``, ``|`` and ``~``."""
+    """
+    Allow only whom ``ClerkAuthentication`` has signed in, and who meets the view's ``clerk_…`` attributes.
+
+    They are named like the keywords of ``clerk_requires``, with ``clerk_`` in front; a property of the view will do,
+    too, which may look at ``self.action``. Composes with ``&``, ``|`` and ``~``.
+    """
 
     message: Any = {"detail": answers.FORBIDDEN, "code": "not-authorized"}  # for whom another class has signed in
 
+    def get_requirement(self, view: APIView) -> Requirement:
+        """Return what is asked for."""
+        return Requirement.from_attributes(view)
+
     def has_permission(self, request: Request, view: APIView) -> bool:
-        """Whether the request is a Clerk user's."""
-        return isinstance(request.auth, ClerkAuth) and request.auth.is_authenticated
+        """Whether the request is a Clerk user's, who has all that is asked."""
+        requirement = self.get_requirement(view)
+        auth = request.auth
+        memo = memo_of(request)
+        if isinstance(auth, ClerkAuth) and auth.is_authenticated:
+            memo.refusal = refusal_of(requirement, auth, view.kwargs)
+        else:
+            memo.refusal = Refusal(detail="not a Clerk user")
+        return memo.refusal is None
+
+
+def clerk_requires(**asked: Unpack[Asked]) -> type[IsClerkAuthenticated]:
+    """
+    Return a permission class that allows only signed-in Clerk users who have all that is asked.
+
+    ::
+
+        permission_classes = [clerk_requires(role="org:admin") | IsAdminUser]
+
+    Args:
+        asked: As for ``@clerk_required``; their meaning stands at ``clerk_views.requirements.Requirement``.
+
+    Raises:
+        TypeError: An unknown keyword, a value of the wrong type, or nothing asked, which IsClerkAuthenticated is for.
+        ValueError: A value that no visitor could meet, or everybody would.
+    """
+    if not asked:
+        raise TypeError("clerk_requires() asks for nothing. For signed-in users alone take IsClerkAuthenticated.")
+    requirement = Requirement(**asked)
+
+    class ClerkRequires(IsClerkAuthenticated):
+        def get_requirement(self, view: APIView) -> Requirement:
+            return requirement
+
+    return ClerkRequires
 
 
 def _denied(reason: str) -> exceptions.PermissionDenied:
@@ -105,30 +155,56 @@ def _denied(reason: str) -> exceptions.PermissionDenied:
 def _state(request: Request) -> RequestState:
     """Return how the request stands, as far as that has been asked; another scheme's credential is none of ours."""
     memo = memo_of(request)
-    return NOBODY if memo.state is None or is_foreign(memo) else memo.state
+    return NOBODY if memo.state is None or is_foreign(memo) else memo.state.without_redirect()
 
 
-def _mark_response(request: Request) -> None:
+def _requirements(view: APIView) -> Iterator[Requirement]:
+    """Return what the view's permissions ask for, however they are composed."""
+    permissions: list[Any] = list(view.get_permissions())
+    while permissions:
+        permission = permissions.pop()
+        if isinstance(permission, IsClerkAuthenticated):
+            yield permission.get_requirement(view)
+        # The operands of REST framework's own "&", "|" and "~".
+        permissions += [part for name in ("op1", "op2") if (part := getattr(permission, name, None)) is not None]
+
+
+def _prepare(view: APIView, request: Request) -> None:
     """
-    See to the response: its caching headers, and the code of a 401 that REST framework itself gives.
+    See to the response: its caching headers, and the bodies of the 401 and 403 that REST framework itself gives.
 
-    REST framework shows an authentication class the view, never the response; so the view's last step is wrapped, on
-    this one instance, which serves this one request.
+    REST framework shows an authentication class the view, never the response; and of permissions that are composed it
+    asks none for its words. So two of the view's steps are wrapped, on this one instance that serves this one request.
     """
-    view = (request.parser_context or {}).get("view")
-    if view is None:
-        return
-    finalize = view.finalize_response
+    memo = memo_of(request)
+    finalize, get_permissions = view.finalize_response, view.get_permissions
+
+    def permissions_in_turn() -> Iterator[Any]:
+        # A refusal counts while the permission that it is part of is being asked: composed, it may pass all the same.
+        for permission in get_permissions():
+            memo.refusal = None
+            yield permission
+        memo.refusal = None
 
     def finalize_response(request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = finalize(request, response, *args, **kwargs)
         if response.status_code == 503:
             response["Cache-Control"] = "no-store"
+        if memo.state is not None:
+            answers.carry(response, memo.state)
         answers.mark_private(response)
         data = getattr(response, "data", None)
-        if isinstance(data, dict) and getattr(data.get("detail"), "code", None) == "not_authenticated":
+        code = getattr(data.get("detail"), "code", None) if isinstance(data, dict) else None
+        if code == "not_authenticated":
             state = _state(request)
             response.data = {"detail": answers.detail(state), "code": state.auth.reason}
+        elif code == "permission_denied" and memo.refusal is not None:
+            response.data = answers.refusal_body(memo.refusal)
+        problem = memo.user_error
+        if isinstance(problem, AccountRefused) and problem.rewrite is not None:
+            # REST framework takes back the transaction of a refused request; rendering comes after its end.
+            response.add_post_render_callback(lambda response: keep_refusal(problem))
         return response
 
-    view.finalize_response = finalize_response
+    view.finalize_response = finalize_response  # type: ignore[method-assign]
+    view.get_permissions = permissions_in_turn  # type: ignore[method-assign,assignment]

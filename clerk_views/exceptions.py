@@ -15,6 +15,8 @@ a fixed kebab-case code that is safe to show; none carries a token, a claim or a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from django.core.exceptions import PermissionDenied
 
 
@@ -40,7 +42,13 @@ class AccountRefused(ClerkError, PermissionDenied):
     The token is good, but its user may not come in: inactive, banned, deleted, or not to be linked.
 
     A PermissionDenied too, so that Django answers 403 wherever a lazy ``request.user`` happens to raise it.
+
+    Attributes:
+        rewrite: Writes once more what shut the account, for when the refusal undoes the transaction that holds it
+            (``ATOMIC_REQUESTS``). None where nothing can be undone. Call it after that transaction.
     """
+
+    rewrite: Callable[[], object] | None = None
 
 
 class UserNotFound(ClerkError):

@@ -12,10 +12,10 @@ import math
 import os
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.cache import caches
-from django.utils.crypto import salted_hmac
+from django.utils.crypto import constant_time_compare, salted_hmac
 
 from clerk_views.conf import Config
 from clerk_views.exceptions import ClerkError
@@ -23,12 +23,32 @@ from clerk_views.profiles import Profile
 
 logger = logging.getLogger("clerk_views")
 
-#: Seconds. How long a definite "no such user" counts, and a sync while the cache is away (CAC-07, F-11).
+#: Seconds. How long a definite "no such user" counts, a sync while the cache is away, and one that the database would
+#: not take (CAC-07, F-11, F-16).
 SHORT_MEMORY = 60
 #: Seconds by which the clocks of our own machines may differ.
 CLOCKS = 60
 
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
+_NOTHING = object()
+
+
+class Mark(NamedTuple):
+    """
+    What the last comparison of a user with Clerk came to.
+
+    Attributes:
+        at: UNIX seconds: of the row's last sync, or of the comparison where no row tells of it.
+        verdict: ``ok``, the row is in step; ``barred``, Clerk has banned the user or knows him not; ``unwritten``, the
+            database would not take what Clerk said; ``turn``, nothing yet: a process is at it.
+    """
+
+    at: float
+    verdict: str
+
+
+#: Seconds that a mark counts at most; the settings may say less.
+_LIFETIMES = {"ok": math.inf, "barred": SHORT_MEMORY, "unwritten": SHORT_MEMORY, "turn": SHORT_MEMORY}
 
 
 class Memory:
@@ -55,24 +75,56 @@ class Memory:
         self._timeout = config.cache_timeout
         self._turn = math.ceil(config.timeout) + 1  # seconds; somebody who died loses his turn
 
-    def recall(self) -> tuple[float, bool] | None:
-        """Return the UNIX time of the last sync, and whether it found that there is no such user; None if unknown."""
+    def recall(self) -> Mark | None:
+        """Return what is known of the last comparison; None if nothing is, or what there is was not put there by us."""
         entry = self._ask("get", self.key)
         if entry is None:
             return None
-        if _is_mark(entry):
-            return entry[1], entry[2] == "gone"
-        complain(f"entry in {self._alias}", "The cache held something else than was put there; it was dropped.")
-        self._ask("delete", self.key)
-        return None
+        mark = self._opened(entry)
+        if mark is None:
+            complain(f"entry in {self._alias}", "The cache held something else than was put there; it was dropped.")
+            self._ask("delete", self.key)
+        return mark
 
-    def remember(self, at: float, *, gone: bool) -> None:
-        lasting = min(SHORT_MEMORY, self._timeout) if gone else self._timeout
-        self._ask("set", self.key, [_CACHE_VERSION, at, "gone" if gone else "ok"], lasting)
+    def remember(self, mark: Mark) -> None:
+        self._ask("set", self.key, self._sealed(mark), min(_LIFETIMES[mark.verdict], self._timeout))
 
     def claim(self) -> bool:
         """Take the turn, unless another process has it. Without a cache everybody has it."""
-        return self._ask("add", f"{self.key}:turn", 1, self._turn) is not False
+        turn = self._sealed(Mark(time.time(), "turn"))
+        if self._ask("add", f"{self.key}:turn", turn, self._turn) is not False:
+            return True
+        held = self._ask("get", f"{self.key}:turn", _NOTHING)
+        if self.broken or held is _NOTHING:
+            return self.broken  # else it was given back a moment ago, with what came of it
+        mark = self._opened(held)
+        if mark is not None and mark.verdict == "turn":
+            return False
+        # Whoever writes into the cache must not hold up the news of a ban by a turn that nobody took (CAC-04).
+        self._ask("set", f"{self.key}:turn", turn, self._turn)
+        return True
+
+    def _sealed(self, mark: Mark) -> str:
+        """Write a mark down, so that nobody without SECRET_KEY can put another in its place (CAC-04)."""
+        return f"{mark.at!r} {mark.verdict} {self._seal(mark)}"
+
+    def _seal(self, mark: Mark) -> str:
+        text = f"{self.key} {mark.at!r} {mark.verdict}"
+        return salted_hmac("clerk_views.freshness", text, algorithm="sha256").hexdigest()
+
+    def _opened(self, entry: Any) -> Mark | None:
+        parts = entry.split(" ") if type(entry) is str else ()
+        if len(parts) != 3 or parts[1] not in _LIFETIMES:
+            return None
+        try:
+            mark = Mark(float(parts[0]), parts[1])
+        except ValueError:
+            return None
+        # A genuine one that somebody kept and put back later counts no longer than it would have.
+        age = time.time() - mark.at
+        if not -CLOCKS <= age <= _LIFETIMES[mark.verdict] + CLOCKS:
+            return None
+        return mark if constant_time_compare(parts[2].encode("utf-8", "replace"), self._seal(mark)) else None
 
     def release(self) -> None:
         self._ask("delete", f"{self.key}:turn")
@@ -91,20 +143,6 @@ class Memory:
                 type(error).__name__,
             )
             return None
-
-
-def _is_mark(entry: Any) -> bool:
-    if type(entry) is not list or len(entry) != 3:
-        return False
-    version, at, verdict = entry
-    latest = time.time() + CLOCKS
-    return (
-        type(version) is int
-        and version == _CACHE_VERSION
-        and type(at) is float
-        and 0 <= at <= latest
-        and (verdict == "ok" or (verdict == "gone" and at > latest - 2 * SHORT_MEMORY))
-    )
 
 
 class Flight:

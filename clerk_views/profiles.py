@@ -59,6 +59,11 @@ class Profile:
         """The verified primary e-mail address, or None."""
         return self.email if isinstance(self.email, str) else None
 
+    @property
+    def barred(self) -> bool:
+        """Whether Clerk lets this user in no more: banned or deleted."""
+        return self.banned is True or self.deleted
+
     def value(self, name: str) -> Any:
         """Return a field under Clerk's name for it, cleaned of characters that no column can hold; or MISSING."""
         if name == "id":

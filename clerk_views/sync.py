@@ -298,7 +298,7 @@ class _Attempt:
         A user whom an administrator has locked was not deactivated here, so Clerk's word does not unlock him.
         Returns whether ``is_active`` changed.
         """
-        barred = self.profile.banned is True or self.profile.deleted
+        barred = self.profile.barred
         if not barred and not (self.profile.banned is False and account.deactivated):
             return False
         if not self.columns.has_is_active:

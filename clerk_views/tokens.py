@@ -229,12 +229,20 @@ def verify_handshake(parsed: Parsed, key: RSAPublicKey) -> list[Any]:
     return directives
 
 
-def verify(parsed: Parsed, key: RSAPublicKey, config: Config, *, leeway: float | None = None) -> dict[str, Any]:
+def verify(
+    parsed: Parsed,
+    key: RSAPublicKey,
+    config: Config,
+    *,
+    leeway: float | None = None,
+    even_if_expired: bool = False,
+) -> dict[str, Any]:
     """
     Return the claims of a session token whose signature, times, parties, issuer and subject hold.
 
     Args:
         leeway: Clock difference allowed, in seconds; None for the configured one.
+        even_if_expired: Say whose token it was; such a token signs nobody in.
 
     Raises:
         TokenRefused: With the reason, for example ``token-expired`` or ``token-invalid-signature``.
@@ -250,7 +258,11 @@ def verify(parsed: Parsed, key: RSAPublicKey, config: Config, *, leeway: float |
             leeway=leeway,
             audience=config.audience or None,
             issuer=config.issuers or None,
-            options={"require": ["exp", "iat", "sub", "sid"], "verify_aud": bool(config.audience)},
+            options={
+                "require": ["exp", "iat", "sub", "sid"],
+                "verify_aud": bool(config.audience),
+                "verify_exp": not even_if_expired,
+            },
         )
     except jwt.InvalidSignatureError:
         raise TokenRefused("token-invalid-signature") from None

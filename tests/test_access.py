@@ -89,7 +89,7 @@ def test_a_forged_mark_shuts_nobody_out(local_clerk: LocalClerk) -> None:
     user = local_clerk.add_user(email="ada@example.com")
     assert Client().get("/required/", headers=bearer(local_clerk.token(user))).status_code == 200
     [key] = [key for key in cache._cache if "clerk_views" in key]  # type: ignore[attr-defined]
-    cache.set(key.removeprefix(":1:"), [1, time.time(), "gone"])
+    cache.set(key.removeprefix(":1:"), f"{time.time()!r} barred {'0' * 64}")
     assert Client().get("/required/", headers=bearer(local_clerk.token(user, jti="renewed"))).status_code == 200
     assert local_clerk.calls.user_fetches == 2
 

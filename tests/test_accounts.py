@@ -23,7 +23,7 @@ from clerk_views.accounts import Resolved, read_user, resolve, sync_django_user
 from clerk_views.api import Budget
 from clerk_views.conf import config
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
-from clerk_views.freshness import Memory, flights
+from clerk_views.freshness import Mark, Memory, flights
 from clerk_views.models import ClerkAccount
 from clerk_views.profiles import read_profile
 from clerk_views.testing import LocalClerk, LocalUser
@@ -128,7 +128,7 @@ class TestCost:
         """CAC-05, CAC-09."""
         ask(ada)
         held = repr(counted)
-        for secret in ("ada", "Ada", ada.id, local_clerk.secret_key):
+        for secret in ("ada@", "Ada", ada.id, local_clerk.secret_key):  # "ada" alone may stand in a digest
             assert secret not in held
         for _, key, *_ in counted:
             assert len(key) <= 200
@@ -195,17 +195,15 @@ class TestFreshness:
         "entry",
         [
             "garbage",
+            "",
             {"version": 1},
-            (1, 2.0, "ok"),
-            [1, 2.0],
-            [2, 2.0, "ok"],
-            [True, 2.0, "ok"],
-            [1, "2", "ok"],
-            [1, True, "ok"],
-            [1, float("nan"), "ok"],
-            [1, 10.0**12, "ok"],
-            [1, 2.0, "fine"],
-            [1, 2.0, "gone"],
+            [1, 2.0, "ok"],
+            "2.0 ok",
+            "2.0 ok seal",
+            "two ok seal",
+            "nan ok seal",
+            "2.0 fine seal",
+            "\u0661 ok \ud800",
             b"\x80\x04",
         ],
         ids=repr,
@@ -229,11 +227,55 @@ class TestFreshness:
         assert ("delete", key) in counted
         assert "something else" in caplog.text
 
-    def test_a_forged_mark_makes_nobody_fresh_for_long(self, ada: LocalUser) -> None:
-        """CAC-04: the row itself must have been synced no earlier."""
+    def test_a_mark_of_another_time_is_none(self, ada: LocalUser) -> None:
+        """CAC-04: whoever can write into the cache cannot write our seal."""
         ask(ada)
+        _, verdict, seal = cache.get(memory(ada).key).split(" ")
         ClerkAccount.objects.update(synced_at=F("synced_at") - timedelta(hours=1))
-        cache.set(memory(ada).key, [1, time.time() + 30, "ok"])
+        cache.set(memory(ada).key, f"{time.time() + 30!r} {verdict} {seal}")
+        assert ask(ada).source == "api"
+
+    def test_a_mark_that_is_put_back_makes_nobody_fresh(self, ada: LocalUser, time_machine: Any) -> None:
+        """CAC-04: it is genuine, and old."""
+        ask(ada)
+        kept = cache.get(memory(ada).key)
+        time_machine.move_to(time.time() + 301)
+        cache.set(memory(ada).key, kept)
+        assert ask(ada).source == "api"
+
+    def test_a_bar_that_is_put_back_shuts_nobody_out(
+        self, local_clerk: LocalClerk, ada: LocalUser, time_machine: Any
+    ) -> None:
+        """CAC-04, CAC-07."""
+        ask(ada)
+        local_clerk.update_user(ada, banned=True)
+        cache.clear()
+        with pytest.raises(AccountRefused):
+            ask(ada)
+        kept = cache.get(memory(ada).key)
+        time_machine.move_to(time.time() + 1)
+        sync_django_user(local_clerk.update_user(ada, banned=False).data)  # as a webhook would
+        assert ask(ada).user.is_active
+        time_machine.move_to(time.time() + 200)
+        cache.set(memory(ada).key, kept)
+        assert ask(ada).user.is_active
+
+    def test_a_turn_that_nobody_took_holds_nothing_up(self, local_clerk: LocalClerk, ada: LocalUser) -> None:
+        """CAC-04: a forged or an old one."""
+        user = sync_django_user(ada.data)
+        for forged in (1, None, "1.0 turn seal"):
+            cache.set(f"{memory(ada).key}:turn", forged)
+            cache.delete(memory(ada).key)
+            local_clerk.calls.reset()
+            assert ask(ada).user == user
+            assert local_clerk.calls.user_fetches == 1
+
+    def test_a_turn_is_no_mark(self, ada: LocalUser) -> None:
+        """CAC-04: an entry put in another's place says nothing there."""
+        ask(ada)
+        assert memory(ada).claim()
+        cache.set(memory(ada).key, cache.get(f"{memory(ada).key}:turn"))
+        memory(ada).release()
         assert ask(ada).source == "api"
 
     def test_the_row_must_carry_the_very_id(self, ada: LocalUser, local_clerk: LocalClerk) -> None:
@@ -356,15 +398,36 @@ class TestDatabaseAway:
         assert caplog.text.count("manage.py migrate") == 1
         assert "the database is away" in caplog.text
 
-    def test_a_known_user_is_served_as_stored(self, ada: LocalUser, broken_database: Any) -> None:
-        """F-16."""
+    def test_a_known_user_is_served_as_stored(
+        self, local_clerk: LocalClerk, ada: LocalUser, broken_database: Any, time_machine: Any
+    ) -> None:
+        """F-16: and each of his renewed tokens costs no call of its own; the sync is made up for later."""
         ask(ada)
         cache.clear()
+        local_clerk.update_user(ada, first_name="Augusta")
         broken_database("UPDATE", "INSERT")
-        resolved = ask(ada)
-        assert resolved.user == User.objects.get()
-        assert 0 < resolved.fresh_until - time.time() <= 5
-        assert memory(ada).recall() is None
+        for _ in range(3):
+            resolved = ask(ada)
+            assert resolved.user == User.objects.get()
+            assert 0 < resolved.fresh_until - time.time() <= 60
+        assert local_clerk.calls.user_fetches == 2
+        time_machine.move_to(time.time() + 61)
+        ask(ada)
+        assert local_clerk.calls.user_fetches == 3
+
+    def test_who_is_banned_is_refused_all_the_same(
+        self, local_clerk: LocalClerk, ada: LocalUser, broken_database: Any
+    ) -> None:
+        """F-16, LFC-01: that it could not be written down does not let him in."""
+        ask(ada)
+        local_clerk.update_user(ada, banned=True)
+        cache.clear()
+        broken_database("UPDATE", "INSERT")
+        for _ in range(3):
+            with pytest.raises(AccountRefused) as caught:
+                ask(ada)
+            assert caught.value.reason == "user-inactive"
+        assert local_clerk.calls.user_fetches == 2
 
     def test_a_new_user_may_come_back(self, ada: LocalUser, broken_database: Any) -> None:
         """F-16."""
@@ -471,7 +534,7 @@ class TestOtherProcesses:
 
         def finish() -> None:
             user = sync_django_user(ada.data)
-            other.remember(user.clerk_account.synced_at.timestamp(), gone=False)
+            other.remember(Mark(user.clerk_account.synced_at.timestamp(), "ok"))
             other.release()
 
         with Watch("SELECT", finish, after=2):

@@ -436,17 +436,14 @@ class TestCachesThatMisbehave:
             [],
             {},
             [1],
-            [1, "now", "ok"],
-            [1, float("nan"), "ok"],
-            [1, float("inf"), "ok"],
-            [1, 32503680000.0, "ok"],
-            [1, 32503680000.0, "gone"],
-            [1, 0.0, "gone"],
-            [1, -1.0, "ok"],
-            [True, 0.0, "ok"],
-            [2, 0.0, "gone"],
-            [1, 0.0, ["ok"]],
-            (1, 0.0, "ok"),
+            "0.0 ok",
+            "now ok seal",
+            "nan ok seal",
+            "inf ok seal",
+            "32503680000.0 ok seal",
+            "32503680000.0 barred seal",
+            "-1.0 turn seal",
+            "0.0 ok \ud800",
             {"user": 1, "is_staff": True},
             ValueError("an error, as a value"),
         ],
@@ -468,7 +465,7 @@ class TestCachesThatMisbehave:
             visit(local_clerk.token(user))
         cache: Any = caches["default"]
         (one, value_one), (two, value_two) = (
-            (key, value) for key, value in CountingCache.stored if isinstance(value, list)
+            (key, value) for key, value in CountingCache.stored if not key.endswith(":turn")
         )
         cache.set(one, value_two)
         cache.set(two, value_one)

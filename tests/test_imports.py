@@ -18,15 +18,15 @@ PACKAGE = Path(clerk_views.__file__).parent
 
 # From the floor up; a module imports from rows below its own only.
 ROWS = [
-    {"conf", "exceptions", "signals"},
+    {"authorization", "conf", "exceptions", "signals"},
     {"cookies"},
     {"auth", "tokens", "transport", "models", "profiles"},
-    {"api", "columns", "freshness"},
+    {"api", "columns", "freshness", "frontend", "requirements"},
     {"keys", "sync", "handshake"},
     {"authentication", "accounts"},
     {"answers", "csrf"},
     {"access"},
-    {"decorators", "mixins", "middleware", "drf", "client"},
+    {"backends", "decorators", "mixins", "middleware", "drf", "client", "pages", "templatetags.clerk"},
 ]
 ROW = {module: row for row, modules in enumerate(ROWS) for module in modules}
 
@@ -35,7 +35,9 @@ BESIDE = {
     "": {"auth", "authentication", "client", "decorators"},  # the package itself: the everyday names
     "admin": {"models"},
     "apps": {"checks"},
-    "checks": {"conf", "keys"},
+    "checks": {"conf", "keys", "requirements"},
+    "templatetags": set(),
+    "urls": {"pages"},
     "users.admin": {"users.models"},
     "users.apps": set(),
     "users.models": {"models"},

@@ -10,8 +10,11 @@ A local stand-in for Clerk, for tests and for trying things out without an accou
         with override_settings(**clerk_server.settings()):
             client.get("/invoices", headers={"Authorization": f"Bearer {clerk_server.token(ada)}"})
 
-It listens on 127.0.0.1 alone, and nothing in the library imports it: it cannot be switched on by a setting.
-The pytest fixtures ``local_clerk`` and ``clerk`` are in fixtures.py, tokens of every shape in minting.py.
+It speaks Clerk's Backend API, and the Frontend API for browsers with or without clerk-js: clients.py knows the
+browsers, frontend.py answers clerk-js, handshakes.py brings cookies up to date, sign_in.py is the page, and packages.py
+serves Clerk's own scripts from a folder. It listens on 127.0.0.1 alone, and nothing in the library imports it: it
+cannot be switched on by a setting. The pytest fixtures ``local_clerk`` and ``clerk`` are in fixtures.py, tokens of
+every shape in minting.py.
 """
 
 from __future__ import annotations
@@ -21,11 +24,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clerk_views.testing.directory import LocalUser
+    from clerk_views.testing.organizations import LocalMembership, LocalOrganization
     from clerk_views.testing.server import LocalClerk
+    from clerk_views.testing.sessions import LocalSession
 
-__all__ = ["LocalClerk", "LocalUser"]
+__all__ = ["LocalClerk", "LocalMembership", "LocalOrganization", "LocalSession", "LocalUser"]
 
-_HOMES = {"LocalClerk": "clerk_views.testing.server", "LocalUser": "clerk_views.testing.directory"}
+_HOMES = {
+    "LocalClerk": "clerk_views.testing.server",
+    "LocalMembership": "clerk_views.testing.organizations",
+    "LocalOrganization": "clerk_views.testing.organizations",
+    "LocalSession": "clerk_views.testing.sessions",
+    "LocalUser": "clerk_views.testing.directory",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,8 @@ The pytest fixtures ``local_clerk`` and ``clerk``. Installed with the library; n
 ::
 
     def test_invoices(client, clerk, db):
-        clerk.sign_in(client, clerk.add_user(email="ada@example.com"))
+        ada = clerk.add_user(email="ada@example.com")
+        clerk.sign_in(client, ada, org_role="org:admin", org_permissions=["org:invoices:read"])
         assert client.get("/invoices").status_code == 200
 
 pytest loads this module in every project that has the library installed, also in those without Django. So the top of
@@ -14,7 +15,7 @@ the module imports pytest and nothing else; the rest is imported when a test ask
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pytest
@@ -22,7 +23,7 @@ import pytest
 if TYPE_CHECKING:
     from django.test import AsyncClient, Client
 
-    from clerk_views.testing import LocalClerk, LocalUser
+    from clerk_views.testing import LocalClerk, LocalMembership, LocalOrganization, LocalUser
 
 
 class ClerkFixture:
@@ -40,8 +41,29 @@ class ClerkFixture:
         """Add a user; see LocalClerk.add_user()."""
         return self.server.add_user(**fields)
 
+    def add_organization(self, **fields: Any) -> LocalOrganization:
+        """Add an organisation; see LocalClerk.add_organization()."""
+        return self.server.add_organization(**fields)
+
+    def add_member(
+        self,
+        organization: LocalOrganization | str,
+        user: LocalUser | str,
+        role: str = "org:member",
+        permissions: Iterable[str] | None = None,
+    ) -> LocalMembership:
+        """Make a user a member of an organisation; see LocalClerk.add_member()."""
+        return self.server.add_member(organization, user, role, permissions)
+
     def token(self, user: LocalUser | str, /, **claims: Any) -> str:
-        """Mint a session token; see LocalClerk.token() for what else can be given than claims."""
+        """
+        Mint a session token.
+
+        Args:
+            claims: What LocalClerk.token() takes: ``organization`` or ``org_role``, ``org_permissions``, …;
+                ``features``, ``plans``, ``factor_verification_age``, ``actor``, ``pending``; ``expires_in`` and the
+                like; and claims by their own names, which win.
+        """
         return self.server.token(user, **claims)
 
     def sign_in(

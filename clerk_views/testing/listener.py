@@ -6,6 +6,7 @@ It knows nothing of Clerk. Each request becomes an Exchange and goes to the func
 
 from __future__ import annotations
 
+import json
 import socket
 import socketserver
 import sys
@@ -110,6 +111,8 @@ class Exchange(BaseHTTPRequestHandler):
         self._hung_up = self.server.hung_up(self.request)
 
     def do_GET(self) -> None:
+        #: Headers that go with whatever is answered.
+        self.standing_headers: list[tuple[str, str]] = []
         self._body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         self.server.calls.began(self.command, self.path, self.headers.items())
         try:
@@ -129,9 +132,28 @@ class Exchange(BaseHTTPRequestHandler):
         """Our own port."""
         return self.server.server_port
 
-    def form(self) -> dict[str, list[str]]:
-        """Return the form that came with the request."""
-        return parse_qs(self._body.decode("latin-1"))
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies that came with the request, as they are; of those that came twice the first."""
+        pairs = [pair.strip().partition("=") for pair in (self.headers["Cookie"] or "").split(";")]
+        return {name: value for name, _, value in reversed(pairs)}
+
+    def form(self, *, blank: bool = False) -> dict[str, list[str]]:
+        """
+        Return the form that came with the request.
+
+        Args:
+            blank: Whether fields without a value count.
+        """
+        return parse_qs(self._body.decode("latin-1"), keep_blank_values=blank)
+
+    def json_object(self) -> dict[str, Any]:
+        """Return the JSON object that came with the request; an empty one for anything else."""
+        try:
+            found = json.loads(self._body)
+        except (ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def answer(
         self,
@@ -142,7 +164,7 @@ class Exchange(BaseHTTPRequestHandler):
     ) -> None:
         lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, 'Status')}", f"Date: {self.date_time_string()}"]
         lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
-        lines += [f"{name}: {value}" for name, value in headers]
+        lines += [f"{name}: {value}" for name, value in (*self.standing_headers, *headers)]
         self.wfile.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
 
     def send(self, data: bytes) -> None:

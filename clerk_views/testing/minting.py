@@ -168,6 +168,13 @@ def session_claims(
     return claims
 
 
+def actor_claim(actor: str | Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return an ``act`` claim: of an impersonator's id, or the mapping itself; None for none."""
+    if actor is None:
+        return None
+    return {"sub": actor} if isinstance(actor, str) else dict(actor)
+
+
 def overridden(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Lay changes over a mapping; None removes a member."""
     return {name: value for name, value in {**base, **changes}.items() if value is not None}

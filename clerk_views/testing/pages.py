@@ -8,6 +8,7 @@ from html import escape
 from urllib.parse import quote
 
 from clerk_views.testing.directory import LocalUser
+from clerk_views.testing.organizations import LocalMembership
 
 _LOCAL_URL = re.compile(r"http://(?:127\.0\.0\.1|localhost)(?::[0-9]{1,5})?(?:[/?#][!-~]*)?")
 
@@ -29,6 +30,7 @@ button { display: flex; align-items: center; gap: .9rem; width: 100%; padding: .
   cursor: pointer; }
 button:hover:enabled, button:focus-visible { border-color: var(--tint); outline: 2px solid var(--tint); }
 button:disabled { opacity: .5; cursor: not-allowed; }
+.place { width: auto; margin-left: 3.2rem; padding: .4rem .9rem; font-size: .9rem; }
 .badge { flex: none; display: grid; place-items: center; width: 2.3rem; height: 2.3rem; border-radius: 50%;
   background: var(--tint); color: var(--card); font-weight: 600; }
 .who { display: grid; min-width: 0; }
@@ -56,9 +58,19 @@ def local_url(text: str) -> str | None:
     return encoded if _LOCAL_URL.fullmatch(encoded) else None
 
 
-def sign_in_page(users: Iterable[LocalUser], redirect_url: str | None, problem: str = "") -> str:
-    """Return the page on which a visitor chooses who to be."""
-    choices = "\n".join(_choice(user) for user in users) or "<p>Nobody is here yet: <code>add_user()</code> first.</p>"
+def sign_in_page(
+    people: Iterable[tuple[LocalUser, Iterable[LocalMembership]]], redirect_url: str | None, problem: str = ""
+) -> str:
+    """
+    Return the page on which a visitor chooses who to be.
+
+    The button of a user sends ``user_id``; below it stands one for each membership, which sends ``membership_id`` and
+    so asks for a session with that organisation active.
+    """
+    choices = (
+        "\n".join(_choice(user) + "".join(_place(user, entry) for entry in there) for user, there in people)
+        or "<p>Nobody is here yet: <code>add_user()</code> first.</p>"
+    )
     return _page(
         "Sign in",
         f"<p>{escape(problem or 'Choose who you want to be.')}</p>"
@@ -96,6 +108,12 @@ def _choice(user: LocalUser) -> str:
         f'<button name="user_id" value="{escape(user.id)}"{off}><span class="badge">{escape(name[:1].upper())}</span>'
         f'<span class="who"><span>{escape(name)}</span><small>{escape(" · ".join(below))}</small></span></button>'
     )
+
+
+def _place(user: LocalUser, membership: LocalMembership) -> str:
+    off = "" if can_sign_in(user) else " disabled"
+    text = f"{user.name} · {membership.organization.name} ({membership.role.removeprefix('org:')})"
+    return f'<button class="place" name="membership_id" value="{membership.id}"{off}>{escape(text)}</button>'
 
 
 def _hidden(redirect_url: str | None) -> str:

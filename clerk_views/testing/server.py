@@ -1,5 +1,5 @@
 """
-LocalClerk: Clerk's Backend API and a sign-in page, on a port of this machine.
+LocalClerk: Clerk's Backend API, its Frontend API and a sign-in page, on a port of this machine.
 
 Real HTTP, real RSA signatures, so the library under test is used exactly as in production, only with other settings.
 It is for development and tests: whoever reaches it may sign in as anybody. It therefore listens on 127.0.0.1 and
@@ -12,19 +12,28 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from django.utils.text import slugify
+
 from clerk_views.conf import PublishableKey
+from clerk_views.testing import packages as npm
 from clerk_views.testing.calls import Calls
-from clerk_views.testing.directory import Directory, LocalUser, id_of, user_body
+from clerk_views.testing.clients import Clients, LocalClient
+from clerk_views.testing.directory import Directory, LocalUser, id_of, now_ms, user_body
+from clerk_views.testing.entitlements import slugs_of
 from clerk_views.testing.faults import Faults, error_body
+from clerk_views.testing.frontend import FrontendApi, cors_headers
+from clerk_views.testing.handshakes import Handshakes, session_id_of
 from clerk_views.testing.listener import HOST, HOSTS, Exchange, Listener
 from clerk_views.testing.minting import (
     SigningKey,
+    actor_claim,
     base64url,
     key_pool,
     mint,
@@ -34,6 +43,8 @@ from clerk_views.testing.minting import (
     session_claims,
     session_header,
 )
+from clerk_views.testing.organizations import LocalMembership, LocalOrganization, Organizations, Subscription
+from clerk_views.testing.sessions import LocalSession, Sessions
 from clerk_views.testing.sign_in import SignInPages
 
 #: Origins of Django's test client and of its development server.
@@ -45,6 +56,11 @@ DEFAULT_PARTIES = (
     "http://127.0.0.1:8000",
 )
 
+_MEMBERSHIPS = ("/v1/users/", "/organization_memberships")
+
+#: Keywords of token() for which a slip of the pen would pass for a claim.
+_DISTINCTIVE = ("org_slug", "org_role", "org_permissions", "factor_verification_age", "expires_in", "issued_at")
+
 
 class LocalClerk:
     """
@@ -55,11 +71,21 @@ class LocalClerk:
 
     Args:
         port: 0 for any free port.
-        session_lifetime: Seconds that a session from the sign-in page lives. Clerk's tokens live 60 and are renewed
-            by its JavaScript; the stand-in renews nothing, so a demonstration wants longer.
+        session_lifetime: Seconds that the tokens of a browser's session live, 60 at Clerk. clerk-js and the handshake
+            renew them; an application with neither wants longer ones. Short ones make tests of renewal quick.
         parties: Origins for ``CLERK_AUTH_PARTIES``; the first one is the default ``azp`` of tokens. None for those
             of Django's test client and development server.
         secret_key: None for a fresh one.
+        production: Whether the keys are those of a production instance, ``pk_live_…`` and ``sk_live_…``. Browsers then
+            get ``__client_uat`` and the outcome of a handshake by cookies of this host name, and there are no
+            development browsers.
+        packages: Where ``npm install @clerk/clerk-js @clerk/ui`` was run, for pages that load these from here as from
+            Clerk. None: their addresses answer 404.
+        host: ``127.0.0.1`` or ``localhost``, as the application under test is called in the browser: cookies that are
+            set for one name are not sent to the other.
+
+    Raises:
+        ValueError: For another host.
 
     Attributes:
         secret_key: What requests must present; may be changed at any time.
@@ -80,20 +106,42 @@ class LocalClerk:
         session_lifetime: float = 60,
         parties: Sequence[str] | None = None,
         secret_key: str | None = None,
+        production: bool = False,
+        packages: Path | str | None = None,
+        host: str = HOST,
     ) -> None:
+        if host not in HOSTS:
+            raise ValueError(f"LocalClerk serves this machine only, as {' or '.join(HOSTS)}; not as {host!r}.")
         self.session_lifetime = session_lifetime
+        self.production = production
+        self.packages = None if packages is None else Path(packages)
         self.parties = tuple(DEFAULT_PARTIES if parties is None else parties)
         self.faults = Faults()
         self.calls = Calls()
+        self._host = host
         self._port = port
         self._server: Listener | None = None
         self._lock = threading.RLock()
         self._directory = Directory()
-        self._pages = SignInPages(self._directory, self._open_session, lambda: tuple(self.session_cookies("")))
+        self._organizations = Organizations()
+        self._sessions = Sessions()
+        self._clients = Clients(self._sessions, production, lambda: self.cookie_suffix, self._browser_token)
+        self._handshakes = Handshakes(self._clients, self._organizations, self._browser_token, self._handshake_token)
+        self._frontend = FrontendApi(
+            self._directory,
+            self._organizations,
+            self._sessions,
+            self._clients,
+            mint=self._browser_token,
+            sign_in=self._sign_in,
+            environment=self._environment,
+        )
+        self._pages = SignInPages(
+            self._directory, self._organizations, self._sign_in_on_the_page, self._sign_out_on_the_page
+        )
         self._published: list[SigningKey] = []
         self._borrowed: list[SigningKey] = []
         self._responses: dict[str, tuple[int, bytes, str, tuple[tuple[str, str], ...]]] = {}
-        self._sessions: dict[str, str] = {}
         self._key_set: list[Any] | None = None
         self._renew(secret_key)
 
@@ -125,15 +173,18 @@ class LocalClerk:
     def reset(self) -> None:
         """
         Become another, empty instance on the same port: fresh secret key, instance id and signing key; no users, no
-        faults, no calls. Connections are closed.
+        organisations, no sessions, no faults, no calls. Connections are closed.
         """
         if self._server is not None:
             self._server.hang_up()
         self.faults.clear()
         self._directory.clear()
+        self._organizations.clear()
+        self._sessions.clear()
+        self._clients.clear()
+        self._handshakes.clear()
         with self._lock:
             self._responses.clear()
-            self._sessions.clear()
             self._key_set = None
             for key in self._borrowed:
                 key_pool.give_back(key.private_key)
@@ -146,22 +197,34 @@ class LocalClerk:
         """``http://127.0.0.1:PORT``. Raises RuntimeError before the port is known."""
         if not self._port:
             raise RuntimeError("LocalClerk has no port yet: call start(), or use it in a with statement.")
-        return f"http://{HOST}:{self._port}"
+        return f"http://{self._host}:{self._port}"
+
+    @property
+    def frontend_host(self) -> str:
+        """
+        The host name in the publishable key. It leads nowhere: ``CLERK_PROXY_URL`` stands in its place.
+
+        With a development key it must be of Clerk's development domain, since clerk-js gives no other a development
+        browser. It differs from port to port, and so do the issuer and the names of suffixed cookies.
+        """
+        port = self.url.rpartition(":")[2]
+        return f"clerk.local-{port}.test" if self.production else f"local-{port}.clerk.accounts.dev"
 
     @property
     def publishable_key(self) -> str:
-        """The publishable key: ``pk_test_…``, naming 127.0.0.1 and the port as the Frontend API."""
-        return "pk_test_" + base64url(self.url.removeprefix("http://").encode() + b"$")
+        """The publishable key, ``pk_test_…`` or ``pk_live_…``."""
+        mode = "live" if self.production else "test"
+        return f"pk_{mode}_{base64url(self.frontend_host.encode() + b'$')}"
 
     @property
     def issuer(self) -> str:
-        """What stands in ``iss``: ``https://127.0.0.1:PORT``, as follows from the publishable key."""
-        return "https://" + self.url.removeprefix("http://")
+        """What stands in ``iss``: ``https://`` and the host name in the publishable key."""
+        return f"https://{self.frontend_host}"
 
     @property
     def cookie_suffix(self) -> str:
         """The end of this instance's suffixed cookie names."""
-        return PublishableKey(self.publishable_key, self.url.removeprefix("http://"), False).cookie_suffix
+        return PublishableKey(self.publishable_key, self.frontend_host, self.production).cookie_suffix
 
     def settings(self, **overrides: Any) -> dict[str, Any]:
         """
@@ -179,7 +242,7 @@ class LocalClerk:
             "CLERK_JWT_KEY": "",  # not None, which would let the environment speak
             "CLERK_ISSUER": None,
             "CLERK_AUDIENCE": None,
-            "CLERK_PROXY_URL": None,
+            "CLERK_PROXY_URL": self.url,
             "CLERK_DOMAIN": None,
             "CLERK_IS_SATELLITE": False,
             **overrides,
@@ -228,13 +291,161 @@ class LocalClerk:
         """
         Change members of a user's body; ``email=`` and ``verified=`` give a new primary address.
 
-        ``updated_at`` rises, unless it is among the fields. Raises LookupError if there is no such user.
+        ``updated_at`` rises, unless it is among the fields. Banning a user revokes all sessions, as at Clerk.
+        Raises LookupError if there is no such user.
         """
-        return self._directory.update(user, fields)
+        updated = self._directory.update(user, fields)
+        if fields.get("banned"):
+            for session in self._sessions.of_user(updated.id):
+                session.revoke()
+        return updated
 
     def delete_user(self, user: LocalUser | str) -> None:
-        """Delete a user: the API answers 404 from now on. Raises LookupError if there is no such user."""
+        """
+        Delete a user, with all memberships and sessions: the API answers 404 from now on.
+
+        Raises LookupError if there is no such user.
+        """
         self._directory.remove(user)
+        self._organizations.forget_user(id_of(user))
+        for session in self._sessions.of_user(id_of(user)):
+            session.remove()
+
+    def add_organization(
+        self,
+        *,
+        name: str,
+        slug: str | None = None,
+        id: str | None = None,
+        roles: Mapping[str, Iterable[str]] | None = None,
+        features: Iterable[str] = (),
+        plans: Iterable[str] = (),
+    ) -> LocalOrganization:
+        """
+        Add an organisation.
+
+        Args:
+            slug: None for one made from the name.
+            id: None for a fresh one.
+            roles: What each role may do here, as in ``{"org:admin": ["org:invoices:create"]}``; a role that is not
+                among them may do nothing.
+            features: Slugs of what the organisation may use, without a scope.
+            plans: Slugs of what it has subscribed to, without a scope.
+
+        Raises:
+            ValueError: If the id or the slug is taken, or a role, permission or slug is none.
+        """
+        subscription = Subscription(slugs_of(plans), slugs_of(features))
+        organization_id = id or new_id("org")
+        organization = self._organizations.add(
+            LocalOrganization(name, slug or slugify(name) or organization_id.lower(), organization_id, roles or {})
+        )
+        self._organizations.subscribe(organization.id, subscription)
+        return organization
+
+    def add_member(
+        self,
+        organization: LocalOrganization | str,
+        user: LocalUser | str,
+        role: str = "org:member",
+        permissions: Iterable[str] | None = None,
+    ) -> LocalMembership:
+        """
+        Make a user a member of an organisation, or give a member another role.
+
+        Args:
+            role: ``org:`` may be left out.
+            permissions: What this member may do, such as "org:invoices:create"; None for what the role may do.
+
+        Raises:
+            LookupError: If there is no such user or organisation.
+            ValueError: If the role or a permission is none.
+        """
+        return self._organizations.join(organization, self._directory.get(user).id, role, permissions)
+
+    def remove_member(self, organization: LocalOrganization | str, user: LocalUser | str) -> None:
+        """
+        End a membership. Sessions that had the organisation active go on without one.
+
+        Raises LookupError if there is no such membership.
+        """
+        self._organizations.leave(organization, id_of(user))
+        left = self._organizations.get(organization).id
+        for session in self._sessions.of_user(id_of(user)):
+            if session.organization_id == left:
+                session.activate(None)
+
+    def set_plan(self, holder: LocalUser | LocalOrganization | str, *plans: str, features: Iterable[str] = ()) -> None:
+        """
+        Say what a user or an organisation has subscribed to, in place of what was said before.
+
+        Args:
+            holder: Whose plan it is, and with it the scope in tokens.
+            plans: Slugs, such as "pro", without a scope; none for an end to all plans.
+            features: Slugs of what comes with them, likewise.
+        """
+        holder_id = holder if isinstance(holder, str) else holder.id
+        self._organizations.subscribe(holder_id, Subscription(slugs_of(plans), slugs_of(features)))
+
+    def open_session(
+        self,
+        user: LocalUser | str,
+        organization: LocalOrganization | str | None = None,
+        origin: str | None = None,
+        *,
+        pending: bool = False,
+        actor: str | Mapping[str, Any] | None = None,
+        second_factor: bool = False,
+        client_id: str | None = None,
+    ) -> LocalSession:
+        """
+        Sign a user in, without a browser.
+
+        Args:
+            organization: The active one; None for the personal account.
+            origin: Of the page that asks, which becomes ``azp``; None for the first of ``parties``.
+            pending: Leave the task open to choose an organisation.
+            actor: Who impersonates the user: an id, or an ``act`` claim.
+            second_factor: Whether the user has proved a second factor too.
+            client_id: Of the browser; None for a new one.
+
+        Raises:
+            LookupError: If there is no such user, or the user is no member of the organisation.
+        """
+        user_id = self._directory.get(user).id
+        membership = organization and self._organizations.membership(organization, user_id)
+        return self._sessions.open(
+            user_id,
+            organization_id=membership.organization.id if membership else None,
+            origin=origin,
+            pending=pending,
+            actor=actor,
+            second_factor=second_factor,
+            client_id=client_id,
+        )
+
+    def sessions(self, user: LocalUser | str) -> list[LocalSession]:
+        """Return the open sessions of a user, oldest first: those of browsers, and those that tests have opened."""
+        return self._sessions.of_user(id_of(user))
+
+    def session_token(self, session: LocalSession, /, **claims: Any) -> str:
+        """
+        Mint the next token of a session: its organisation with the member's rights of now, its factor ages, its actor.
+
+        It is minted for a session that is over as well, since tokens outlive their sessions.
+
+        Args:
+            claims: As for token(), laid over what the session says.
+        """
+        of_session = {
+            "sid": session.id,
+            "organization": None if "org_id" in claims else session.organization_id,
+            "factor_verification_age": session.factor_ages(claims.get("issued_at")),
+            "actor": session.actor,
+            "pending": session.status == "pending",
+            **({} if session.origin is None else {"azp": session.origin}),
+        }
+        return self.token(session.user_id, **{**of_session, **claims})
 
     def token(
         self,
@@ -246,10 +457,26 @@ class LocalClerk:
         expires_in: float = 60,
         issued_at: float | None = None,
         key: SigningKey | None = None,
+        organization: LocalOrganization | str | None = None,
+        org_id: str | None = None,
+        org_slug: str | None = None,
+        org_role: str | None = None,
+        org_permissions: Iterable[str] | None = None,
+        features: Iterable[str] | None = None,
+        plans: Iterable[str] | None = None,
+        factor_verification_age: Sequence[float] | None = None,
+        actor: LocalUser | str | Mapping[str, Any] | None = None,
+        pending: bool = False,
         **claims: Any,
     ) -> str:
         """
         Mint a session token for a user, known to the server or not.
+
+        What is named here is written as the token version writes it, ``org_role="org:admin"`` for example as ``o.rol``
+        or as ``org_role``. Every other keyword is a claim of that very name, unless it is all but one of these.
+
+        Three layers, each laid over the one before: what the directory knows (the membership in ``organization``, the
+        plans and features of organisation and user), what is named here, and the claims.
 
         Args:
             version: Clerk's token version, 2 or 1.
@@ -257,35 +484,78 @@ class LocalClerk:
             expires_in: Seconds until it expires; below zero for an expired token.
             issued_at: Unix seconds; None for now.
             key: The key to sign with and to name; None for the current one.
+            organization: The active organisation, with the user's role and permissions there. The user must be a
+                member, unless ``org_role`` is given.
+            org_id: An active organisation that the server need not know. None with one of the next three: an id that
+                stays the same until ``reset()``.
+            org_slug: None for that of ``organization``, else none.
+            org_role: None for that of the membership, else ``org:member``. ``org:`` may be left out.
+            org_permissions: Such as "org:invoices:create"; None for those of the membership or, with ``org_role``, for
+                what that role may do in ``organization``; else none.
+            features: ``org:reports``, ``user:beta`` or ``uo:chat`` for both; without a scope the organisation's where
+                one is active, else the user's. None for what organisation and user have subscribed to.
+            plans: Likewise.
+            factor_verification_age: Minutes since the first and the second factor were proved, -1 for never. None for
+                (0, -1).
+            actor: Who impersonates the user: a user or an id, or a whole ``act`` claim.
+            pending: Whether the session has a task to finish first.
             claims: Claims to add or to change; None as a value removes one. Left out, ``azp`` is the first of
-                ``parties``, and tokens of one user share their ``sid``.
+                ``parties``, and tokens of one user share their ``sid``, which is that of the session opened last.
+
+        Raises:
+            LookupError: If there is no such organisation, or the user is no member of it.
+            TypeError: If a keyword is nearly, but not quite, one of the above.
+            ValueError: If a role, permission, feature or plan has no place in Clerk's claims, or if both
+                ``organization`` and ``org_id`` are given.
         """
+        for name in claims:
+            if meant := get_close_matches(name, _DISTINCTIVE, 1, 0.93):
+                raise TypeError(f"{name!r} looks like {meant[0]!r}. For a claim of that very name, use minting.mint().")
         key = key or self.signing_key
         user_id = id_of(user)
         base = session_claims(
             user_id=user_id,
-            session_id=self._session_of(user_id),
+            session_id=claims["sid"] if "sid" in claims else self._sessions.current(user_id).id,
             issuer=self.issuer,
             azp=self.parties[0] if self.parties else DEFAULT_PARTIES[0],
             version=version,
             expires_in=expires_in,
             issued_at=issued_at,
         )
-        return mint(overridden(session_header(key.kid), header or {}), overridden(base, claims), key)
+        named = self._organizations.claims(
+            version,
+            user_id,
+            organization=organization,
+            org_id=org_id,
+            org_slug=org_slug,
+            org_role=org_role,
+            org_permissions=org_permissions,
+            features=features,
+            plans=plans,
+            default_id=self.instance_id.replace("ins_", "org_"),
+        )
+        named["act"] = actor_claim(actor.id if isinstance(actor, LocalUser) else actor)
+        if factor_verification_age is not None:
+            named["fva"] = list(factor_verification_age)
+        if pending:
+            named["sts"] = "pending"
+        claims = overridden({**base, **overridden(named, {})}, claims)
+        return mint(overridden(session_header(key.kid), header or {}), claims, key)
 
     def session_cookies(self, token: str, signed_in_at: float = 1) -> dict[str, str]:
         """
         Return the cookies that clerk-js keeps for a session, by name.
 
         ``__session`` is the token, ``__client_uat`` the time of the sign-in in Unix seconds, which must not be later
-        than the token's ``iat`` (0 means signed out; left out, long ago), and ``__clerk_db_jwt`` stands for the
-        browser, as on every development instance; each also with this instance's suffix.
+        than the token's ``iat`` (0 means signed out; left out, long ago). With a development key ``__clerk_db_jwt``
+        stands for the browser of the token's session, so that a handshake finds it again. Each also with this
+        instance's suffix.
         """
-        cookies = {
-            "__session": token,
-            "__client_uat": str(int(signed_in_at)),
-            "__clerk_db_jwt": f"dvb_{self.instance_id.removeprefix('ins_')}",
-        }
+        cookies = {"__session": token, "__client_uat": str(int(signed_in_at))}
+        if not self.production:
+            session = self._sessions.find(session_id_of(token) or "")
+            client = self._clients.get(session.client_id if session else None)
+            cookies["__clerk_db_jwt"] = self._clients.development_browser(client)
         return cookies | {f"{name}_{self.cookie_suffix}": value for name, value in cookies.items()}
 
     def rotate_keys(self, *, same_kid: bool = False, keep_old: bool = False) -> SigningKey:
@@ -321,32 +591,84 @@ class LocalClerk:
             self._responses[path] = (status, body, content_type, tuple(headers))
 
     def _renew(self, secret_key: str | None) -> None:
-        self.secret_key = secret_key or "sk_test_" + secrets.token_hex(20)
+        self.secret_key = secret_key or f"sk_{'live' if self.production else 'test'}_{secrets.token_hex(20)}"
         self.signing_key = new_signing_key()
         self.instance_id = self.signing_key.kid
         self._published, self._borrowed = [self.signing_key], [self.signing_key]
 
-    def _session_of(self, user_id: str) -> str:
-        with self._lock:
-            return self._sessions.setdefault(user_id, new_id("sess"))
+    def _browser_token(self, session: LocalSession, origin: str | None = None, **claims: Any) -> str:
+        """Mint a session's next token for a browser; ``organization_id`` puts another organisation than the active."""
+        if origin is not None:
+            claims["azp"] = origin
+        if "organization_id" in claims:
+            claims["organization"] = claims.pop("organization_id")
+        return self.session_token(session, expires_in=self.session_lifetime, **claims)
 
-    def _open_session(self, user: LocalUser, origin: str) -> dict[str, str]:
-        with self._lock:
-            self._sessions[user.id] = new_id("sess")
-        now = time.time()
-        token = self.token(user, expires_in=self.session_lifetime, issued_at=now, azp=origin)
-        return self.session_cookies(token, now)
+    def _handshake_token(self, claims: Mapping[str, Any]) -> str:
+        return mint(session_header(self.signing_key.kid), claims, self.signing_key)
+
+    def _sign_in(
+        self, client: LocalClient, user: LocalUser, origin: str | None, organization_id: str | None = None
+    ) -> LocalSession:
+        self._clients.sign_out(client)  # one account at a time, as in an instance without multiple sessions
+        self._directory.update(user, {"last_sign_in_at": now_ms(), "updated_at": user.data["updated_at"]})
+        return self.open_session(user, organization_id, origin, client_id=client.id)
+
+    def _sign_in_on_the_page(
+        self, exchange: Exchange, user: LocalUser, organization_id: str | None, origin: str
+    ) -> list[str]:
+        client = self._clients.find(exchange, {}) or self._clients.get()
+        self._sign_in(client, user, origin, organization_id)
+        return [self._clients.own_cookie(client), *self._clients.directives(client, origin)]
+
+    def _sign_out_on_the_page(self, exchange: Exchange) -> list[str]:
+        client = self._clients.find(exchange, {})
+        if client:
+            self._clients.sign_out(client)
+        # A test may have given a browser nothing but the session's own cookies. The token may have expired since.
+        for name in ("__session", f"__session_{self.cookie_suffix}"):
+            session = self._sessions.find(session_id_of(exchange.cookies.get(name)) or "")
+            if session:
+                session.end()
+        # A zero in __client_uat says "signed out", which is more than the absence of that cookie would.
+        return [*self._clients.session_cookies(None, None), *self._clients.clock_cookies(None)]
+
+    def _environment(self) -> dict[str, Any]:
+        """Return what clerk-js reads of the instance; what is left out has its defaults there."""
+        return {
+            "auth_config": {"single_session_mode": True},
+            "display_config": {
+                "application_name": "LocalClerk",
+                "instance_environment_type": "production" if self.production else "development",
+                "sign_in_url": f"{self.url}/sign-in",
+                "sign_up_url": f"{self.url}/sign-in",
+                "after_sign_out_one_url": f"{self.url}/sign-in",
+            },
+            "organization_settings": {"enabled": True},
+        }
 
     def _handle(self, exchange: Exchange) -> None:
         parts = urlsplit(exchange.path)
+        path, query = parts.path, parse_qs(parts.query, keep_blank_values=True)
         if exchange.host not in HOSTS:
             exchange.answer(421, b"LocalClerk serves this machine only.\n", "text/plain")
-        elif self.faults.strike(parts.path, exchange):
-            pass
-        elif parts.path.startswith("/v1/"):
-            exchange.answer(*self._api(exchange, parts.path, parse_qs(parts.query)))
+            return
+        for_scripts = path.startswith("/npm/") or self._frontend.knows(path)
+        if for_scripts:
+            exchange.standing_headers += cors_headers(exchange.headers["Origin"])
+        if self.faults.strike(path, exchange):
+            return
+        if path == "/v1/client/handshake":
+            self._handshakes.begin(exchange, query)
+        elif path.startswith("/npm/"):
+            script = npm.script(self.packages, path)
+            exchange.answer(*(200, script) if script else (404, b""), "text/javascript; charset=utf-8")
+        elif for_scripts:
+            self._frontend.handle(exchange, path, query)
+        elif path.startswith("/v1/"):
+            exchange.answer(*self._api(exchange, path, parse_qs(parts.query)))
         else:
-            self._pages.handle(exchange, parts.path, parse_qs(parts.query))
+            self._pages.handle(exchange, path, parse_qs(parts.query))
 
     def _api(
         self, exchange: Exchange, path: str, query: Mapping[str, list[str]]
@@ -360,20 +682,45 @@ class LocalClerk:
         if prepared:
             return prepared
         found: Any = None
-        if exchange.command != "GET":
+        of_session, of_memberships = _inner(path, "/v1/sessions/", "/revoke"), _inner(path, *_MEMBERSHIPS)
+        to_refresh = _inner(path, "/v1/sessions/", "/refresh")
+        limit, offset = _number(query, "limit", 10), _number(query, "offset", 0)
+        if exchange.command == "POST" and of_session is not None:
+            session = self._sessions.find(of_session)
+            if session:
+                session.revoke()
+                found = session.data
+        elif exchange.command == "POST" and to_refresh is not None:
+            suffixed = query.get("suffixed_cookies", [""])[0] == "true"
+            found = self._handshakes.refresh(to_refresh, exchange.json_object(), suffixed=suffixed)
+            if found is None:
+                sentence = "The session is over, or these tokens are not its own."
+                return 401, error_body(401, "authentication_invalid", sentence), "application/json", ()
+        elif exchange.command != "GET":
             return 405, error_body(405, "method_not_allowed"), "application/json", ()
-        if path == "/v1/jwks":
+        elif path == "/v1/jwks":
             found = {"keys": keys}
+        elif (path == "/v1/users" or of_memberships is not None) and not (1 <= limit <= 500 and offset >= 0):
+            return 422, error_body(422), "application/json", ()
+        elif path == "/v1/clients/handshake_payload":
+            found = self._handshakes.payload(query.get("nonce", [""])[0])
+            if found is None:
+                sentence = "The nonce is unknown, was used before, or is too old."
+                return 400, error_body(400, "invalid_nonce", sentence), "application/json", ()
         elif path == "/v1/users":
-            limit, offset = _number(query, "limit", 10), _number(query, "offset", 0)
-            if not (1 <= limit <= 500 and offset >= 0):
-                return 422, error_body(422), "application/json", ()
             found = self._directory.select(query)[offset : offset + limit]
         elif path == "/v1/users/count":
             found = {"object": "total_count", "total_count": len(self._directory.select(query))}
+        elif of_memberships is not None:
+            user = self._directory.find(of_memberships)
+            bodies = self._organizations.bodies_of(user) if user else []
+            found = user and {"data": bodies[offset : offset + limit], "total_count": len(bodies)}
         elif path.startswith("/v1/users/"):
             user = self._directory.find(unquote(path.removeprefix("/v1/users/")))
             found = user and user.data
+        elif path.startswith("/v1/sessions/"):
+            session = self._sessions.find(unquote(path.removeprefix("/v1/sessions/")))
+            found = session and session.data
         if found is None:
             return 404, error_body(404, "resource_not_found", "not found"), "application/json", ()
         return 200, json.dumps(found).encode(), "application/json", ()
@@ -382,3 +729,10 @@ class LocalClerk:
 def _number(query: Mapping[str, list[str]], name: str, default: int) -> int:
     text = query.get(name, [str(default)])[0]
     return int(text) if text.isascii() and text.isdigit() else -1
+
+
+def _inner(path: str, before: str, after: str) -> str | None:
+    """Return the id between the two; None for another path."""
+    if not (path.startswith(before) and path.endswith(after)):
+        return None
+    return unquote(path.removeprefix(before).removesuffix(after))

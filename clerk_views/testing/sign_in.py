@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from urllib.parse import quote, urlsplit
 
 from clerk_views.testing import pages
-from clerk_views.testing.directory import Directory, LocalUser, now_ms
+from clerk_views.testing.directory import Directory, LocalUser
 from clerk_views.testing.listener import Exchange
-
-_YEAR = 365 * 24 * 3600  # seconds; what clerk-js gives its cookies
+from clerk_views.testing.organizations import Organizations
 
 
 class SignInPages:
@@ -23,19 +22,23 @@ class SignInPages:
 
     Args:
         directory: Who can be chosen.
-        open_session: Starts a session for a user and an origin, and returns its cookies by name.
-        cookie_names: Returns the names of these cookies.
+        organizations: Where they belong, and may be active in.
+        sign_in: Signs a user in on the browser that is asking, with the id of the organisation that shall be active or
+            None, for an origin; returns ``Set-Cookie`` values.
+        sign_out: Signs out the browser that is asking; returns ``Set-Cookie`` values.
     """
 
     def __init__(
         self,
         directory: Directory,
-        open_session: Callable[[LocalUser, str], Mapping[str, str]],
-        cookie_names: Callable[[], Sequence[str]],
+        organizations: Organizations,
+        sign_in: Callable[[Exchange, LocalUser, str | None, str], Iterable[str]],
+        sign_out: Callable[[Exchange], Iterable[str]],
     ) -> None:
         self._directory = directory
-        self._open_session = open_session
-        self._cookie_names = cookie_names
+        self._organizations = organizations
+        self._open_session = sign_in
+        self._end_sessions = sign_out
 
     def handle(self, exchange: Exchange, path: str, query: Mapping[str, Sequence[str]]) -> None:
         """Answer one request."""
@@ -52,43 +55,43 @@ class SignInPages:
         elif path == "/sign-out":
             self._sign_out(exchange, target)
         elif exchange.command == "POST":
-            self._sign_in(exchange, fields.get("user_id", [""])[0], target)
+            membership = self._organizations.find_membership(fields.get("membership_id", [""])[0])
+            if membership:
+                self._sign_in(exchange, membership.user_id, membership.organization.id, target)
+            else:
+                self._sign_in(exchange, fields.get("user_id", [""])[0], None, target)
         else:
-            _show(exchange, 200, pages.sign_in_page(self._directory.users(), target))
+            _show(exchange, 200, self._page(target))
 
-    def _sign_in(self, exchange: Exchange, user_id: str, target: str | None) -> None:
+    def _page(self, target: str | None, problem: str = "") -> str:
+        choices = [(user, self._organizations.of_user(user.id)) for user in self._directory.users()]
+        return pages.sign_in_page(choices, target, problem)
+
+    def _sign_in(self, exchange: Exchange, user_id: str, organization_id: str | None, target: str | None) -> None:
         user = self._directory.find(user_id)
         if user is None or not pages.can_sign_in(user):
             status, problem = (403, "This user cannot sign in.") if user else (404, "There is no such user.")
-            _show(exchange, status, pages.sign_in_page(self._directory.users(), target, problem))
+            _show(exchange, status, self._page(target, problem))
             return
-        self._directory.update(user, {"last_sign_in_at": now_ms(), "updated_at": user.data["updated_at"]})
         # As with clerk-js, the token is issued to the origin of the page that asks for it.
         origin = "://".join(urlsplit(target or f"http://{exchange.host}:{exchange.port}")[:2])
-        cookies = [_cookie(name, value, _YEAR) for name, value in self._open_session(user, origin).items()]
+        cookies = self._open_session(exchange, user, organization_id, origin)
         _leave(exchange, target, pages.signed_in_page(user), cookies)
 
     def _sign_out(self, exchange: Exchange, target: str | None) -> None:
         if exchange.command != "POST":
             exchange.answer(405, b"Signing out takes a POST request.\n", "text/plain", [("Allow", "POST")])
             return
-        # As with clerk-js, the session is deleted, and a zero in __client_uat says "signed out", which is more than
-        # the absence of that cookie would.
-        gone = [_cookie(name, "", 0) for name in self._cookie_names() if name.startswith("__session")]
-        zero = [_cookie(name, "0", _YEAR) for name in self._cookie_names() if name.startswith("__client_uat")]
-        _leave(exchange, target, pages.signed_out_page(), [*gone, *zero])
+        _leave(exchange, target, pages.signed_out_page(), self._end_sessions(exchange))
 
 
-def _cookie(name: str, value: str, lifetime: int) -> tuple[str, str]:
-    return "Set-Cookie", f"{name}={value}; Path=/; Max-Age={lifetime}; SameSite=Lax"
-
-
-def _leave(exchange: Exchange, target: str | None, page: str, cookies: Iterable[tuple[str, str]]) -> None:
+def _leave(exchange: Exchange, target: str | None, page: str, cookies: Iterable[str]) -> None:
     """Go back to the application, or show the page if the visitor did not come from one."""
+    headers = [("Set-Cookie", each) for each in cookies]
     if target:
-        exchange.answer(303, b"", "text/html", [("Location", target), *cookies])
+        exchange.answer(303, b"", "text/html", [("Location", target), *headers])
     else:
-        _show(exchange, 200, page, cookies)
+        _show(exchange, 200, page, headers)
 
 
 def _show(exchange: Exchange, status: int, page: str, headers: Iterable[tuple[str, str]] = ()) -> None:

@@ -1,0 +1,253 @@
+"""
+What does a view ask of its visitor, and does this one meet it?
+
+One vocabulary for every door: the keywords of ``@clerk_required`` and ``clerk_requires``, and with ``clerk_`` in front
+the attributes of mixins and REST views. A mistake is an error where the view is defined, so that no view stands open
+for a misspelling.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any, Self, TypedDict
+
+from django.core.exceptions import ImproperlyConfigured
+
+from clerk_views import authorization
+from clerk_views.auth import ClerkAuth
+
+#: Attributes of class-based views start so; the rest is the keyword.
+PREFIX = "clerk_"
+
+Condition = Callable[[ClerkAuth], object]
+
+
+class Asked(TypedDict, total=False):
+    """The keywords that say who may pass, with their types, for the signatures of the doors."""
+
+    role: str | None
+    permission: str | None
+    feature: str | None
+    plan: str | None
+    reverification: str | Mapping[str, Any] | None
+    organization: bool | str
+    condition: Condition | None
+    allow_pending: bool
+    allow_impersonation: bool
+
+
+class RequiredOptions(Asked, total=False):
+    """All keywords of ``@clerk_required``."""
+
+    login_url: str | None
+    redirect_field_name: str | None
+    raise_exception: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """
+    Why a visitor who is known may not pass.
+
+    Attributes:
+        reason: The code that a visitor is told.
+        reverification: What to prove once more, as Clerk's browser helper expects it: a preset's name, or level and
+            ``afterMinutes``. None when proving anything would not help.
+        detail: For the log: which part of the requirement was not met.
+    """
+
+    reason: str = "not-authorized"
+    reverification: str | Mapping[str, Any] | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """
+    What a view asks of its visitor; all of it.
+
+    Attributes:
+        optional: Nobody is refused for want of a credential.
+        role: Of the active organisation; ``org:`` may be left out.
+        permission: Of the active organisation, as ``org:invoices:create``.
+        feature: Of the user or the active organisation; ``user:`` or ``org:`` in front says whose.
+        plan: Likewise.
+        reverification: How recently the visitor must have proved who he is: one of Clerk's presets, or
+            ``{"level": ..., "afterMinutes": ...}``.
+        organization: True: one must be active. Text: the name of the URL's keyword argument in which the active
+            organisation's id or slug must stand.
+        condition: Anything else, asked with the ClerkAuth. Asked in a thread, so it may read the database.
+        allow_pending: Whether a session that has tasks to finish at Clerk counts as signed in.
+        allow_impersonation: Whether somebody who acts for the user (an ``act`` claim) may pass.
+        login_url: Where to send a browser that is not signed in: an address, a path or a URL name. None: the configured
+            sign-in page.
+        redirect_field_name: The parameter that carries the way back. None: ``redirect_url`` for Clerk's pages, Django's
+            ``next`` for other ones.
+        raise_exception: Answer 403 instead of sending browsers to sign in, as in ``django.contrib.auth``.
+
+    Raises:
+        TypeError: A value of the wrong type.
+        ValueError: A value that could never be met, or always.
+    """
+
+    optional: bool = False
+    role: str | None = None
+    permission: str | None = None
+    feature: str | None = None
+    plan: str | None = None
+    reverification: str | Mapping[str, Any] | None = None
+    organization: bool | str = False
+    condition: Condition | None = None
+    allow_pending: bool = False
+    allow_impersonation: bool = True
+    login_url: str | None = None
+    redirect_field_name: str | None = None
+    raise_exception: bool = False
+
+    def __post_init__(self) -> None:
+        for name, check in _CHECKS.items():
+            value = getattr(self, name)
+            if value is not None:
+                check(value)
+        for name in ("allow_pending", "allow_impersonation", "raise_exception"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r:.100}.")
+        if not isinstance(self.organization, bool) and not (
+            isinstance(self.organization, str) and self.organization.isidentifier()
+        ):
+            raise ValueError(
+                "organization must be True, for any active organization, or the name of the keyword argument in the "
+                f"view's URL that carries its id or slug; it is {self.organization!r:.100}."
+            )
+        if self.condition is not None and (not callable(self.condition) or inspect.iscoroutinefunction(self.condition)):
+            raise TypeError(
+                f"condition must be a plain function of the ClerkAuth, not {self.condition!r:.100}. A coroutine would "
+                "count as true before it has run."
+            )
+
+    def refusal(self, auth: ClerkAuth, url_kwargs: Mapping[str, Any]) -> Refusal | None:
+        """
+        Say why somebody who is signed in may not pass; None if he may.
+
+        Args:
+            url_kwargs: The keyword arguments that the URL gave the view.
+
+        Raises:
+            ImproperlyConfigured: The URL has no argument of the name that ``organization`` asks for.
+        """
+        if auth.is_pending and not self.allow_pending:
+            return Refusal(detail="pending session")
+        if auth.is_impersonated and not self.allow_impersonation:
+            return Refusal(detail="impersonation")
+        if self.organization is not False and not self._organization_fits(auth, url_kwargs):
+            return Refusal(detail="organization")
+        asked = {name: getattr(self, name) for name in _DIMENSIONS if getattr(self, name) is not None}
+        if asked and not auth.has(**asked):
+            return Refusal(detail=", ".join(f"{name}={value!r:.100}" for name, value in asked.items()))
+        if self.condition is not None and not _met(self.condition, auth):
+            return Refusal(detail="condition")
+        # Last, so that nobody proves who he is in vain.
+        if self.reverification is not None and not auth.has(reverification=self.reverification):
+            asked_for = authorization.parse_reverification(self.reverification).asked
+            return Refusal("reverification-error", asked_for, "reverification")
+        return None
+
+    def _organization_fits(self, auth: ClerkAuth, url_kwargs: Mapping[str, Any]) -> bool:
+        if self.organization is True:
+            return auth.org_id is not None
+        if self.organization not in url_kwargs:
+            raise ImproperlyConfigured(
+                f"A view asks for organization={self.organization!r}, but its URL has no argument of this name. It "
+                f"has: {', '.join(url_kwargs) or 'none'}. Name one of these, or add one to the path."
+            )
+        named = str(url_kwargs[str(self.organization)])
+        return auth.org_id is not None and named in (auth.org_id, auth.org_slug)
+
+    @classmethod
+    def from_attributes(cls, view: Any, **more: Any) -> Self:
+        """
+        Return what the ``clerk_…`` attributes of a view ask for.
+
+        Args:
+            view: An instance; or a class, and then what only an instance can answer, as a property, is passed over.
+            more: Keywords that go by other names on the view.
+
+        Raises:
+            TypeError: An attribute's name is none of ours, or a value is of the wrong type.
+            ValueError: See Requirement.
+        """
+        is_class = inspect.isclass(view)
+        view_class: type = view if is_class else type(view)
+        for name in attribute_names(view_class):
+            if name == f"{PREFIX}condition":
+                value = _condition(view)
+            elif is_class:
+                value = inspect.getattr_static(view, name)
+                if hasattr(value, "__get__") and not inspect.isfunction(value):
+                    continue
+            else:
+                value = getattr(view, name)
+            if value is not None:
+                more[name.removeprefix(PREFIX)] = value
+        return cls(**more)
+
+
+@lru_cache(maxsize=1024)
+def attribute_names(view_class: type) -> tuple[str, ...]:
+    """
+    Return the names of the ``clerk_…`` attributes of a class-based view.
+
+    Raises:
+        TypeError: One of them is none of ours: a misspelling would leave the view open.
+    """
+    names = tuple(name for name in dir(view_class) if name.startswith(PREFIX))
+    for name in names:
+        if name not in ATTRIBUTES:
+            near = difflib.get_close_matches(name, ATTRIBUTES, n=2)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise TypeError(
+                f"{view_class.__name__}.{name} is no requirement of clerk_views.{hint} There are: "
+                f"{', '.join(sorted(ATTRIBUTES))}. What is not meant for clerk_views must have another name."
+            )
+    return names
+
+
+def _condition(view: Any) -> Any:
+    """
+    Return the condition of a class-based view: a method, or a plain function of the ClerkAuth alone.
+
+    A lambda in a class body would become a method like any function there, and be called with the view as well.
+    """
+    condition = getattr(view, f"{PREFIX}condition")
+    function = inspect.getattr_static(view, f"{PREFIX}condition")
+    return function if inspect.isfunction(function) and len(inspect.signature(function).parameters) == 1 else condition
+
+
+def _met(condition: Condition, auth: ClerkAuth) -> bool:
+    result = condition(auth)
+    if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()  # else Python warns that nobody awaited it
+        raise TypeError("condition gave an awaitable, which counts as true before it has run. Return True or False.")
+    return bool(result)
+
+
+_CHECKS: Mapping[str, Callable[[object], object]] = {
+    "role": authorization.check_role,
+    "permission": authorization.check_permission,
+    "feature": authorization.check_feature,
+    "plan": authorization.check_plan,
+    "reverification": authorization.parse_reverification,
+}
+_DIMENSIONS = ("role", "permission", "feature", "plan")
+_OWN_NAMES = ("optional", "login_url", "redirect_field_name", "raise_exception")  # Django's, without the prefix
+
+#: The attributes of class-based views that are ours.
+ATTRIBUTES = frozenset(PREFIX + item.name for item in fields(Requirement) if item.name not in _OWN_NAMES)
+
+#: What ``@clerk_optional`` asks: nothing.
+OPTIONAL = Requirement(optional=True)

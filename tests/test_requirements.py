@@ -1,0 +1,457 @@
+"""
+Who may pass: one requirement, the same at every door.
+
+Threats: ORG-03, ORG-04, ORG-05, ORG-06, ORG-07, TOK-12, TOK-13.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, NamedTuple
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.views import View
+
+from clerk_views import clerk_required, get_clerk
+from clerk_views.auth import ClerkAuth
+from clerk_views.authentication import authenticate
+from clerk_views.mixins import ClerkLoginRequiredMixin, ClerkOptionalMixin
+from clerk_views.requirements import Refusal, Requirement
+from clerk_views.testing import LocalClerk, LocalUser
+from tests.requirement_doors import DOORWAYS, FEW_DOORWAYS, Doorway, doorway_id, served
+from tests.test_authentication import request_with
+
+pytestmark = pytest.mark.django_db
+
+PASSED, FORBIDDEN, STEP_UP = "passed", "forbidden", "step-up"
+PAGE = {"sec-fetch-dest": "document", "accept": "text/html"}
+EVERY = pytest.mark.parametrize("door", DOORWAYS, ids=doorway_id)
+FEW = pytest.mark.parametrize("door", FEW_DOORWAYS, ids=doorway_id)
+
+#: A visitor who has something of everything, as keywords of the kit's ``token``.
+ALL: dict[str, Any] = {
+    "org_id": "org_1",
+    "org_slug": "acme",
+    "org_role": "org:admin",
+    "org_permissions": ["org:invoices:create", "org:reports:read"],
+    "features": ["org:reports", "user:beta"],
+    "plans": ["user:pro", "org:business"],
+    "factor_verification_age": (3, 4),
+}
+_ORGANIZATION = ("org_id", "org_slug", "org_role", "org_permissions")
+
+
+class Dimension(NamedTuple):
+    """
+    Attributes:
+        passes: Keywords that the visitor with ALL meets.
+        fails: Those that he does not.
+        told: Without these keywords of the token nothing tells whether he would.
+    """
+
+    passes: dict[str, Any]
+    fails: dict[str, Any]
+    told: tuple[str, ...]
+    refused: str = FORBIDDEN
+
+
+MULTI = {"level": "multi_factor", "afterMinutes": 4}
+DIMENSIONS = {
+    "role": Dimension({"role": "admin"}, {"role": "org:member"}, _ORGANIZATION),
+    "permission": Dimension({"permission": "org:invoices:create"}, {"permission": "invoices:delete"}, _ORGANIZATION),
+    # Permissions stand in a token as features with masks, so the ones cannot go without the others.
+    "feature": Dimension({"feature": "org:reports"}, {"feature": "user:reports"}, ("features", "org_permissions")),
+    "plan": Dimension({"plan": "user:pro"}, {"plan": "org:pro"}, ("plans",)),
+    "organization": Dimension({"organization": True}, {"organization": "organization"}, _ORGANIZATION),
+    "condition": Dimension(
+        {"condition": lambda auth: auth.org_slug == "acme"}, {"condition": lambda auth: auth.is_pending}, _ORGANIZATION
+    ),
+    "reverification": Dimension(
+        {"reverification": "strict"}, {"reverification": MULTI}, ("factor_verification_age",), STEP_UP
+    ),
+}
+
+
+def _without(told: tuple[str, ...], base: dict[str, Any] = ALL) -> dict[str, Any]:
+    left = {name: value for name, value in base.items() if name not in told}
+    # Left unsaid, the kit tells the ages of a session that has just begun.
+    return {**left, "fva": None} if "factor_verification_age" in told else left
+
+
+def _table() -> dict[str, tuple[dict[str, Any], dict[str, Any], str]]:
+    """Every dimension × pass, fail, missing: what is asked, what the token tells, what comes of it."""
+    table = {}
+    for name, dimension in DIMENSIONS.items():
+        table[f"{name}-passes"] = (dimension.passes, ALL, PASSED)
+        table[f"{name}-fails"] = (dimension.fails, ALL, dimension.refused)
+        table[f"{name}-missing"] = (dimension.passes, _without(dimension.told), dimension.refused)
+    return table
+
+
+TABLE = _table()
+
+
+@pytest.fixture
+def ada(local_clerk: LocalClerk) -> LocalUser:
+    return local_clerk.add_user(email="ada@example.com")
+
+
+def outcome(response: Any) -> str:
+    body = response.json()
+    if response.status_code == 200:
+        return str(body["seen"])
+    assert response.status_code == 403
+    if body == {"detail": "You may not do this.", "code": "not-authorized"}:
+        return FORBIDDEN
+    error = body["clerk_error"]
+    assert (list(body), error["type"], error["reason"]) == (["clerk_error"], "forbidden", "reverification-error")
+    assert list(error["metadata"]) == ["reverification"]
+    return STEP_UP
+
+
+@EVERY
+def test_the_same_table_through_every_door(local_clerk: LocalClerk, ada: LocalUser, door: Doorway) -> None:
+    """ORG-04, ORG-05, ORG-07: each dimension that passes, fails, or is not told."""
+    seen, expected = {}, {}
+    for name, (asked, minted, comes_of_it) in TABLE.items():
+        with served(asked) as visit:
+            token = local_clerk.token(ada, **minted)
+            response = visit(door, f"Bearer {token}", organization="another" if "organization" in name else None)
+            assert {"Cookie", "Authorization"} <= set(response["Vary"].replace(" ", "").split(","))
+            assert response["Cache-Control"] == "private"
+        seen[name], expected[name] = outcome(response), comes_of_it
+    assert seen == expected
+
+
+@pytest.mark.parametrize(("one", "other"), [*itertools.combinations(DIMENSIONS, 2)])
+def test_all_pairs_are_required_together(local_clerk: LocalClerk, ada: LocalUser, one: str, other: str) -> None:
+    """ORG-04: one that passes never carries another that does not."""
+    for first, second in itertools.product(("passes", "fails", "missing"), repeat=2):
+        asked: dict[str, Any] = {}
+        told = dict(ALL)
+        for name, state in ((one, first), (other, second)):
+            dimension = DIMENSIONS[name]
+            asked.update(dimension.fails if state == "fails" else dimension.passes)
+            if state == "missing":
+                told = _without(dimension.told, told)
+        auth = get_clerk(request_with(local_clerk.token(ada, **told)))
+        refusal = Requirement(**asked).refusal(auth, {"organization": "another"})
+        assert (refusal is None) == (first == second == "passes"), (first, second)
+
+
+@pytest.mark.parametrize("version", [1, 2], ids=["v1", "v2"])
+@FEW
+def test_both_versions_of_the_token_are_understood(
+    local_clerk: LocalClerk, ada: LocalUser, door: Doorway, version: int
+) -> None:
+    asked = {"role": "org:admin", "permission": "org:invoices:create", "organization": "organization"}
+    told = {name: ALL[name] for name in _ORGANIZATION}
+    with served(asked) as visit:
+        for named, expected in (("acme", PASSED), ("org_1", PASSED), ("other", FORBIDDEN), ("ACME", FORBIDDEN)):
+            token = local_clerk.token(ada, version=version, **told)
+            assert outcome(visit(door, f"Bearer {token}", organization=named)) == expected, named
+
+
+@FEW
+def test_the_claims_of_the_other_version_do_not_count(local_clerk: LocalClerk, ada: LocalUser, door: Doorway) -> None:
+    """ORG-03: whoever writes custom claims writes no roles; and nobody knows what another version means."""
+    one = {"org_id": "org_1", "org_role": "org:admin", "org_slug": "acme", "org_permissions": ["org:invoices:create"]}
+    two = {"o": {"id": "org_1", "rol": "admin", "slg": "acme", "per": "create", "fpm": "1"}, "fea": "o:invoices"}
+    plain = local_clerk.token(ada, version=1)
+    with served({"role": "org:admin"}) as visit:
+        for base in (1, 2):
+            for leftovers in (one, two):
+                claims = {**leftovers, "o": leftovers.get("o")}
+                token = _minted(local_clerk, ada, base, claims)
+                expected = PASSED if (leftovers is one) == (base == 1) else FORBIDDEN
+                assert outcome(visit(door, f"Bearer {token}")) == expected
+        for version in (3, "2", True, 2.0, [2]):
+            token = _minted(local_clerk, ada, 2, {**one, **two, "v": version})
+            assert outcome(visit(door, f"Bearer {token}")) == FORBIDDEN
+        assert outcome(visit(door, f"Bearer {plain}")) == FORBIDDEN
+
+
+def _minted(local_clerk: LocalClerk, ada: LocalUser, version: int, claims: dict[str, Any]) -> str:
+    """Mint a token with exactly these claims, past the kit's keywords of the same names."""
+    from clerk_views.testing.minting import mint, session_claims, session_header
+
+    base = session_claims(
+        user_id=ada.id,
+        session_id="sess_1",
+        issuer=local_clerk.issuer,
+        azp=local_clerk.parties[0],
+        version=version,
+        expires_in=60,
+        issued_at=None,
+    )
+    merged = {**base, **{name: value for name, value in claims.items() if value is not None}}
+    key = local_clerk.signing_key
+    return mint(session_header(key.kid), merged, key)
+
+
+class TestSessionsWithTasks:
+    """TOK-12: a pending session counts as signed out, unless the view says otherwise."""
+
+    @EVERY
+    def test_it_counts_as_signed_out(self, local_clerk: LocalClerk, ada: LocalUser, door: Doorway) -> None:
+        with served({"role": "org:admin"}) as visit:
+            response = visit(door, f"Bearer {local_clerk.token(ada, pending=True, **ALL)}")
+        assert response.status_code == 401
+        assert response.json()["code"] == "session-pending"
+
+    @EVERY
+    def test_a_view_may_admit_it(self, local_clerk: LocalClerk, ada: LocalUser, door: Doorway) -> None:
+        bearer = f"Bearer {local_clerk.token(ada, pending=True, **ALL)}"
+        with served({"role": "org:admin", "allow_pending": True}) as visit:
+            response = visit(door, bearer)
+            assert (response.status_code, response.json()["clerk"]) == (200, ada.id)
+        with served({"role": "org:member", "allow_pending": True}) as visit:
+            assert outcome(visit(door, bearer)) == FORBIDDEN
+
+
+@EVERY
+def test_somebody_who_acts_for_the_user_may_be_kept_out(local_clerk: LocalClerk, ada: LocalUser, door: Doorway) -> None:
+    """TOK-13: also when the claim is odd."""
+    for allowed in (True, False):
+        with served({"role": "org:admin", "allow_impersonation": allowed}) as visit:
+            actors: list[Any] = [{"sub": "user_admin"}, "user_admin", [], 0, {}]
+            for actor in actors:
+                token = _minted(local_clerk, ada, 2, {"o": {"id": "org_1", "rol": "admin"}, "act": actor})
+                assert outcome(visit(door, f"Bearer {token}")) == (PASSED if allowed else FORBIDDEN)
+            token = local_clerk.token(ada, **ALL)
+            assert outcome(visit(door, f"Bearer {token}")) == PASSED
+
+
+@FEW
+@pytest.mark.parametrize(
+    "asked_for",
+    ["strict_mfa", "strict", "moderate", "lax", {"level": "first_factor", "afterMinutes": 2.5}],
+    ids=str,
+)
+def test_the_browser_hears_what_to_prove(
+    local_clerk: LocalClerk, ada: LocalUser, door: Doorway, asked_for: Any
+) -> None:
+    """Source: Clerk's useReverification, which shows the dialogue for exactly this and asks again."""
+    with served({"reverification": asked_for}) as visit:
+        response = visit(door, f"Bearer {local_clerk.token(ada, factor_verification_age=(2000, 2000))}")
+        assert response.status_code == 403
+        assert response["Content-Type"] == "application/json"
+        assert response.json() == {
+            "clerk_error": {
+                "type": "forbidden",
+                "reason": "reverification-error",
+                "metadata": {"reverification": asked_for},
+            }
+        }
+        fresh = local_clerk.token(ada, factor_verification_age=(0, 0))
+        assert outcome(visit(door, f"Bearer {fresh}")) == PASSED
+
+
+@EVERY
+def test_on_pages_a_refusal_is_the_403_page_and_no_redirect(
+    local_clerk: LocalClerk, ada: LocalUser, door: Doorway
+) -> None:
+    """RED-03: signing in again would lead straight back here."""
+    for asked in ({"role": "org:owner"}, {"reverification": "strict"}):
+        with served(asked) as visit:
+            token = local_clerk.token(ada, factor_verification_age=(2000, 2000))
+            response = visit(door, f"Bearer {token}", **PAGE)
+            assert response.status_code == 403
+            if not door.is_rest:
+                assert response["Content-Type"].startswith("text/html")
+                assert b"clerk_error" not in response.content
+                assert b"owner" not in response.content
+
+
+@FEW
+def test_nobody_is_told_what_is_asked(local_clerk: LocalClerk, door: Doorway) -> None:
+    """TOK-15: who is not signed in hears the same, whatever the view asks for."""
+    bodies = set()
+    for asked in ({"role": "org:admin"}, {"plan": "user:pro"}, {"reverification": "strict"}):
+        with served(asked) as visit:
+            response = visit(door, "")
+            bodies.add((response.status_code, response.content))
+    assert len(bodies) == 1
+
+
+@FEW
+def test_the_banned_are_refused_whatever_their_role(local_clerk: LocalClerk, door: Doorway) -> None:
+    """LFC-01."""
+    bob = local_clerk.add_user(email="bob@example.com", banned=True)
+    with served({"role": "org:admin"}) as visit:
+        response = visit(door, f"Bearer {local_clerk.token(bob, **ALL)}")
+    assert (response.status_code, response.json()["code"]) == (403, "user-inactive")
+
+
+def test_a_refusal_reads_no_row(local_clerk: LocalClerk, ada: LocalUser, django_assert_num_queries: Any) -> None:
+    """ORG-04: the token decides; who fails costs neither a query nor a call."""
+    with served({"role": "org:owner"}) as visit, django_assert_num_queries(0):
+        visit(DOORWAYS[0], f"Bearer {local_clerk.token(ada, **ALL)}")
+    assert local_clerk.calls.user_fetches == 0
+
+
+def test_what_was_not_met_is_logged(local_clerk: LocalClerk, ada: LocalUser, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "clerk_views")
+    with served({"role": "org:owner"}) as visit:
+        visit(DOORWAYS[0], f"Bearer {local_clerk.token(ada, **ALL)}")
+    assert f"'{ada.id}' does not meet a view's requirement: role='org:owner'" in caplog.text
+
+
+def test_optional_views_see_a_pending_session_as_signed_out(local_clerk: LocalClerk, ada: LocalUser) -> None:
+    state = authenticate(request_with(local_clerk.token(ada, pending=True)))
+    assert (state.auth.is_authenticated, state.auth.is_pending) == (False, True)
+    full = state.auth_if_pending_allowed
+    assert (full.is_authenticated, full.user_id) == (True, ada.id)
+
+
+#: What nobody can mean: keywords, and a word that the error has to say.
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown keyword": ({"roles": "org:admin"}, "roles"),
+    "empty role": ({"role": ""}, "role"),
+    "role of nothing": ({"role": "org:"}, "role"),
+    "role no text": ({"role": 1}, "role"),
+    "roles": ({"role": ["org:admin", "org:owner"]}, "role"),
+    "empty permission": ({"permission": ""}, "permission"),
+    "permissions": ({"permission": ("org:a:b",)}, "permission"),
+    "unknown scope": ({"feature": "team:reports"}, "team:reports"),
+    "empty scope": ({"plan": ":pro"}, "plan"),
+    "scope of nothing": ({"plan": "user:"}, "plan"),
+    "unknown preset": ({"reverification": "paranoid"}, "paranoid"),
+    "snake case": ({"reverification": {"level": "second_factor", "after_minutes": 10}}, "afterMinutes"),
+    "unknown level": ({"reverification": {"level": "third_factor", "afterMinutes": 10}}, "third_factor"),
+    "no minutes": ({"reverification": {"level": "second_factor", "afterMinutes": 0}}, "afterMinutes"),
+    "minutes true": ({"reverification": {"level": "second_factor", "afterMinutes": True}}, "afterMinutes"),
+    "reverification True": ({"reverification": True}, "reverification"),
+    "organization no name": ({"organization": "no name"}, "organization"),
+    "empty organization": ({"organization": ""}, "organization"),
+    "organization number": ({"organization": 1}, "organization"),
+    "condition no function": ({"condition": True}, "condition"),
+    "condition a coroutine function": ({"condition": "async"}, "condition"),
+    "pending text": ({"allow_pending": "no"}, "allow_pending"),
+    "impersonation text": ({"allow_impersonation": "False"}, "allow_impersonation"),
+    "raise_exception text": ({"raise_exception": "False"}, "raise_exception"),
+}
+
+
+@pytest.mark.parametrize(("asked", "said"), MISTAKES.values(), ids=MISTAKES)
+@pytest.mark.parametrize("where", ["decorator", "mixin", "as_view", "drf"])
+def test_a_mistake_is_an_error_where_the_view_is_defined(asked: dict[str, Any], said: str, where: str) -> None:
+    """ORG-04, ORG-07: a view that asks for nothing sensible never comes into being."""
+
+    async def condition(auth: ClerkAuth) -> bool:
+        return False
+
+    if asked.get("condition") == "async":
+        asked = {"condition": condition}
+    with pytest.raises((TypeError, ValueError), match=said):
+        _define(where, asked)
+
+
+def _define(where: str, asked: dict[str, Any]) -> None:
+    own = {"raise_exception"}
+    named = {name if name in own else f"clerk_{name}": value for name, value in asked.items()}
+    if where == "decorator":
+        clerk_required(**asked)
+    elif where == "mixin":
+        type("Mixed", (ClerkLoginRequiredMixin, View), named)
+    elif where == "as_view":
+        type("Mixed", (ClerkLoginRequiredMixin, View), {}).as_view(**named)  # type: ignore[attr-defined]
+    else:
+        pytest.importorskip("rest_framework")
+        from clerk_views.drf import clerk_requires
+
+        clerk_requires(
+            **{name: value for name, value in asked.items() if name not in own} or {"raise_exception": asked}
+        )
+
+
+def test_a_permission_that_asks_for_nothing_is_a_mistake() -> None:
+    """ORG-04."""
+    pytest.importorskip("rest_framework")
+    from clerk_views.drf import clerk_requires
+
+    with pytest.raises(TypeError, match="IsClerkAuthenticated"):
+        clerk_requires()
+
+
+def test_a_misspelt_attribute_is_named() -> None:
+    with pytest.raises(TypeError, match="Did you mean clerk_role"):
+        type("Misspelt", (ClerkLoginRequiredMixin, View), {"clerk_rol": "org:admin"})
+    with pytest.raises(TypeError, match="clerk_zebra is no requirement"):
+        type("Misspelt", (ClerkLoginRequiredMixin, View), {"clerk_zebra": True})
+
+
+def test_the_optional_mixin_takes_no_requirements() -> None:
+    """Which it would not keep."""
+    with pytest.raises(TypeError, match="clerk_role"):
+        type("Mixed", (ClerkOptionalMixin, View), {"clerk_role": "org:admin"})
+
+
+def test_the_mixin_s_attributes_may_be_properties() -> None:
+    class Report(ClerkLoginRequiredMixin, View):
+        @property
+        def clerk_role(self) -> str:
+            return "org:" + self.request.GET["role"]
+
+    view = Report()
+    view.request = request_with(None)
+    view.request.GET = {"role": "owner"}  # type: ignore[assignment]
+    assert view.get_clerk_requirement() == Requirement(role="org:owner")
+
+
+@pytest.mark.parametrize("kind", ["method", "lambda", "static method", "partial"])
+def test_the_mixin_s_condition_may_be_any_callable(local_clerk: LocalClerk, ada: LocalUser, kind: str) -> None:
+    from functools import partial
+
+    conditions: dict[str, Any] = {
+        "method": lambda self, auth: (type(self).__name__, auth.org_slug) == ("Conditional", "acme"),
+        "lambda": lambda auth: auth.org_slug == "acme",
+        "static method": staticmethod(lambda auth: auth.org_slug == "acme"),
+        "partial": partial(lambda slug, auth: auth.org_slug == slug, "acme"),
+    }
+    conditional = type("Conditional", (ClerkLoginRequiredMixin, View), {"clerk_condition": conditions[kind]})
+    requirement = conditional().get_clerk_requirement()
+    assert requirement.refusal(get_clerk(request_with(local_clerk.token(ada, **ALL))), {}) is None
+    assert requirement.refusal(get_clerk(request_with(local_clerk.token(ada))), {}) == Refusal(detail="condition")
+
+
+def test_a_condition_s_own_error_lets_nobody_in(local_clerk: LocalClerk, ada: LocalUser) -> None:
+    """I8: it is the developer's to mend, so he sees it."""
+    with served({"condition": lambda auth: auth.claims["team"] == "red"}) as visit, pytest.raises(KeyError):
+        visit(DOORWAYS[0], f"Bearer {local_clerk.token(ada)}")
+
+
+def test_a_condition_that_has_not_run_lets_nobody_in(local_clerk: LocalClerk, ada: LocalUser) -> None:
+    """I8: a coroutine is true whatever would come of it."""
+
+    async def later(auth: ClerkAuth) -> bool:
+        return False
+
+    with served({"condition": lambda auth: later(auth)}) as visit, pytest.raises(TypeError, match="awaitable"):
+        visit(DOORWAYS[0], f"Bearer {local_clerk.token(ada)}")
+
+
+@EVERY
+def test_a_condition_may_read_the_database(local_clerk: LocalClerk, ada: LocalUser, door: Doorway) -> None:
+    """CTX-02, CTX-04: on no event loop."""
+    from clerk_views.models import ClerkAccount
+
+    with served({"condition": lambda auth: ClerkAccount.objects.filter(clerk_id="user_none").exists()}) as visit:
+        assert outcome(visit(door, f"Bearer {local_clerk.token(ada)}")) == FORBIDDEN
+
+
+@EVERY
+def test_an_organization_that_the_url_does_not_name_is_a_mistake(
+    local_clerk: LocalClerk, ada: LocalUser, door: Doorway
+) -> None:
+    """ORG-06: and lets nobody in."""
+    token = local_clerk.token(ada, **ALL)
+    with served({"organization": "organization"}) as visit, pytest.raises(ImproperlyConfigured, match="no argument"):
+        visit(door, f"Bearer {token}")
+
+
+def test_raise_exception_is_django_s(local_clerk: LocalClerk) -> None:
+    with served({"role": "org:admin", "raise_exception": True}) as visit:
+        assert visit(DOORWAYS[0], "", **PAGE).status_code == 403
+        assert visit(DOORWAYS[0], "").status_code == 403
