@@ -75,6 +75,7 @@ def test_a_user_is_the_sdks_own_model(local_clerk: LocalClerk, api: ClerkApi) ->
 
 def test_the_key_set_comes_as_it_is(local_clerk: LocalClerk, api: ClerkApi) -> None:
     assert api.get_key_set(Budget(5)) == [local_clerk.signing_key.jwk]
+    assert repr(api) == f"<ClerkApi at {local_clerk.url}>"
 
 
 def test_odd_entries_do_not_cost_the_good_ones(local_clerk: LocalClerk, api: ClerkApi) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -51,14 +51,13 @@ class Site:
         self.tokens = {clerk.token(user, expires_in=3600): user for user in (self.ada, self.bob)}
         self.wsgi, self.asgi = WSGIHandler(), ASGIHandler()
 
-    def visit(
-        self, path: bytes, headers: Sequence[tuple[bytes, bytes]], method: str = "GET", **rest: bytes
-    ) -> set[str]:
+    def visit(self, path: bytes, headers: Headers, method: str = "GET", **rest: bytes) -> set[str]:
         """Send it both ways; return whose identity was seen, having made sure that nothing broke."""
-        sent: Headers = [header for header in headers if header[0] != b"cookie"]
-        # What is told as cookies stands among those that no browser goes without.
-        told = b"; ".join(value for name, value in headers if name == b"cookie")
-        sent.append((b"cookie", b"; ".join(filter(None, [told, beside("" if told else None).encode()]))))
+        told_headers = list(headers)
+        # What is told as cookies stands before those that no browser goes without.
+        kept = b"; ".join(value for name, value in told_headers if name == b"cookie")
+        whole = b"; ".join(filter(None, [kept, beside("" if kept else None).encode()]))
+        sent: Headers = [*(header for header in told_headers if header[0] != b"cookie"), (b"cookie", whole)]
         seen: set[str] = set()
         for answer in (
             call_wsgi(self.wsgi, path, sent, method=method, **rest),
@@ -310,6 +309,8 @@ def expected(
         [credential for held, credential in cookies if held == name and credential.token]
         for name in ("__session", f"__session_{site.clerk.cookie_suffix}")
     )
+    first: Any
+    other: Any
     first, other = (next(filter(None, (told(one.token) for one in held)), {}) for held in (plain, suffixed))
     if plain and not first:
         chosen = plain
