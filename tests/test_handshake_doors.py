@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -57,22 +57,25 @@ FEW_PAGE_DOORS = [
 
 
 @pytest.fixture(scope="module")
-def _production() -> Iterator[LocalClerk]:
+def production_clerk() -> Iterator[LocalClerk]:
     with LocalClerk(production=True) as started:
         yield started
 
 
-@pytest.fixture(params=["development", "production"])
-def server(
-    request: pytest.FixtureRequest, settings: Any, local_clerk: LocalClerk, _production: LocalClerk
-) -> LocalClerk:
-    """Be an instance of Clerk's with keys of one kind, and in another run of the other kind."""
-    if request.param == "development":
-        return local_clerk
-    _production.reset()
-    for name, value in _production.settings().items():
+@pytest.fixture
+def production(settings: Any, production_clerk: LocalClerk) -> LocalClerk:
+    """Be an instance of Clerk's with production keys."""
+    production_clerk.reset()
+    for name, value in production_clerk.settings().items():
         setattr(settings, name, value)
-    return _production
+    return production_clerk
+
+
+@pytest.fixture(params=["local_clerk", "production"], ids=["development", "production"])
+def server(request: pytest.FixtureRequest) -> LocalClerk:
+    """Be an instance with development keys, and in another run one with production keys."""
+    started: LocalClerk = request.getfixturevalue(request.param)
+    return started
 
 
 class Kept:
@@ -165,6 +168,15 @@ def ada(server: LocalClerk) -> Any:
     return server.add_user(email="ada@example.com")
 
 
+NO_NAVIGATION: list[tuple[str, dict[str, str], str]] = [
+    ("GET", {"sec-fetch-dest": "empty", "accept": "text/html"}, "no-refresh-cookie"),
+    ("GET", {"sec-fetch-dest": "image"}, "no-refresh-cookie"),
+    ("GET", {"accept": "application/json, text/html"}, "no-refresh-cookie"),
+    ("HEAD", PAGE, "non-get"),
+    ("POST", PAGE, "non-get"),
+]
+
+
 @pytest.mark.django_db
 class TestOnTheWayToClerk:
     @pytest.mark.parametrize("door", PAGE_DOORS, ids=door_id)
@@ -194,33 +206,21 @@ class TestOnTheWayToClerk:
         assert header(answer, "WWW-Authenticate") is None
         assert server.calls.user_fetches == 0
 
-    @pytest.mark.parametrize(
-        ("method", "headers", "why"),
-        [
-            ("GET", {"sec-fetch-dest": "empty", "accept": "text/html"}, "no-refresh-cookie"),
-            ("GET", {"sec-fetch-dest": "image"}, "no-refresh-cookie"),
-            ("GET", {"accept": "application/json, text/html"}, "no-refresh-cookie"),
-            ("HEAD", PAGE, "non-get"),
-            ("POST", PAGE, "non-get"),
-        ],
-        ids=["fetch", "image", "accept", "head", "post"],
-    )
     @pytest.mark.parametrize("door", PAGE_DOORS, ids=door_id)
-    def test_any_other_request_is_answered(
-        self, server: LocalClerk, ada: Any, door: Door, method: str, headers: dict[str, str], why: str
-    ) -> None:
+    def test_any_other_request_is_answered(self, server: LocalClerk, ada: Any, door: Door) -> None:
         """RED-04."""
         cookie = str(Kept(server, expired(server, ada)))
-        response = door.send(cookie=cookie, method=method, headers=headers)
-        assert response.status_code == (401 if door.kind == "required" else 200)
-        assert not response.has_header("Location")
-        assert COUNTER not in response.cookies
-        assert response["x-clerk-auth-status"] == "signed-out"
-        assert response["x-clerk-auth-reason"] == f"session-token-expired-refresh-non-eligible-{why}"
-        if door.kind == "required":
-            assert response["WWW-Authenticate"] == 'Bearer error="invalid_token"'
-        elif method != "HEAD":
-            assert response.json()["clerk"] is None  # type: ignore[attr-defined]
+        for method, headers, why in NO_NAVIGATION:
+            response = door.send(cookie=cookie, method=method, headers=headers)
+            assert response.status_code == (401 if door.kind == "required" else 200), (method, headers)
+            assert not response.has_header("Location")
+            assert COUNTER not in response.cookies
+            assert response["x-clerk-auth-status"] == "signed-out"
+            assert response["x-clerk-auth-reason"] == f"session-token-expired-refresh-non-eligible-{why}"
+            if door.kind == "required":
+                assert response["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+            elif method != "HEAD":
+                assert response.json()["clerk"] is None  # type: ignore[attr-defined]
 
     @pytest.mark.parametrize("door", REST_DOORS, ids=door_id)
     def test_rest_views_never_redirect(self, server: LocalClerk, ada: Any, door: Door) -> None:
@@ -387,61 +387,56 @@ DIRECTIVES = {
 }
 
 
+FORGED = (
+    "of another instance",
+    "by another key under our key id",
+    "of a template's category",
+    "alg none",
+    "alg HS256",
+    "holding another instance's session",
+    "holding a forged session",
+    "a session token",
+)
+
+
+def forged(server: LocalClerk, user: Any, kind: str) -> str:
+    """Return what passes for an answer of Clerk's with a session in it, and is none."""
+    token = server.token(user)
+    if kind == "holding another instance's session":
+        token = server.token(user, iss="https://clerk.evil.example")
+    elif kind == "holding a forged session":
+        token = server.token(user, key=OTHER_KEY, header={"kid": server.signing_key.kid})
+    elif kind == "a session token":
+        return token
+    directives = (f"__session={token}; Path=/", "__client_uat=1; Path=/")
+    if kind == "of another instance":
+        return packed(server, *directives, key=OTHER_KEY)
+    if kind == "by another key under our key id":
+        return packed(server, *directives, key=OTHER_KEY, head={"kid": server.signing_key.kid})
+    head = {"of a template's category": {"cat": TEMPLATE_CATEGORY}, "alg HS256": {"alg": "HS256"}}.get(kind)
+    whole = packed(server, *directives, head=head)
+    if kind == "alg none":
+        return ".".join((base64url(b'{"alg":"none","typ":"JWT"}'), whole.split(".")[1], ""))
+    return whole
+
+
 @pytest.mark.django_db
 class TestAttacks:
-    def forged(self, server: LocalClerk, user: Any, kind: str) -> str:
-        good = f"__session={server.token(user)}; Path=/"
-        uat = "__client_uat=1; Path=/"
-        if kind == "other key":
-            return packed(server, good, uat, key=OTHER_KEY)
-        if kind == "other key, our key id":
-            return packed(server, good, uat, key=OTHER_KEY, head={"kid": server.signing_key.kid})
-        if kind == "template category":
-            return packed(server, good, uat, head={"cat": TEMPLATE_CATEGORY})
-        if kind == "alg none":
-            whole = packed(server, good, uat).split(".")
-            return ".".join((base64url(b'{"alg":"none","typ":"JWT"}'), whole[1], ""))
-        if kind == "alg HS256":
-            return packed(server, good, uat, head={"alg": "HS256"})
-        if kind == "no list":
-            return mint(session_header(server.signing_key.kid), {"handshake": good}, server.signing_key)
-        if kind == "a session token":
-            return server.token(user)
-        if kind == "session of another instance":
-            return packed(server, f"__session={server.token(user, iss='https://clerk.evil.example')}; Path=/", uat)
-        assert kind == "forged session"
-        return packed(server, f"__session={server.token(user, key=OTHER_KEY)}; Path=/", uat)
-
-    @pytest.mark.parametrize(
-        "kind",
-        [
-            "other key",
-            "other key, our key id",
-            "template category",
-            "alg none",
-            "alg HS256",
-            "no list",
-            "a session token",
-            "session of another instance",
-            "forged session",
-        ],
-    )
+    @pytest.mark.parametrize("kind", FORGED)
     @pytest.mark.parametrize("door", FEW_PAGE_DOORS, ids=door_id)
     def test_a_forged_handshake_changes_nothing(self, server: LocalClerk, ada: Any, door: Door, kind: str) -> None:
         """RED-06, I4: it signs nobody in, sets no cookie, and does no harm to who is signed in."""
-        token = self.forged(server, ada, kind)
+        token = forged(server, ada, kind)
         nobody = ask(door, **back(server, "__clerk_handshake", token))
-        empty = kind in ("no list", "a session token")  # genuine, and there is nothing in it
+        assert refusal(door, nobody)
         assert not any(cookie.startswith(("__session", "__client_uat")) for cookie in cookies_set(nobody))
-        assert refusal(door, nobody) or (empty and not server.production and nobody.status == 307)
         bob = server.add_user(email="bob@example.com")
-        if not empty:
-            answer = ask(door, **back(server, "__clerk_handshake", token, Kept(server, server.token(bob))))
-            assert (answer.status, answer.clerk, cookies_set(answer)) == (200, bob.id, [])
+        answer = ask(door, **back(server, "__clerk_handshake", token, Kept(server, server.token(bob))))
+        assert (answer.status, answer.clerk, cookies_set(answer)) == (200, bob.id, [])
 
     @pytest.mark.parametrize("kind", DIRECTIVES)
     @pytest.mark.parametrize("how", ["handshake", "refresh"])
-    @pytest.mark.parametrize("door", FEW_PAGE_DOORS, ids=door_id)
+    @pytest.mark.parametrize("door", FEW_PAGE_DOORS[:2], ids=door_id)
     def test_one_bad_directive_voids_them_all(
         self, server: LocalClerk, ada: Any, door: Door, how: str, kind: str
     ) -> None:
@@ -464,23 +459,18 @@ class TestAttacks:
 
     @pytest.mark.parametrize("name", ["__clerk_handshake", "__clerk_handshake_nonce"])
     @pytest.mark.parametrize("door", FEW_PAGE_DOORS, ids=door_id)
-    def test_a_link_signs_nobody_in_on_production(
-        self, _production: LocalClerk, settings: Any, door: Door, name: str
-    ) -> None:
+    def test_a_link_signs_nobody_in_on_production(self, production: LocalClerk, door: Door, name: str) -> None:
         """RED-06: login fixation by one's own nonce or token in a link that somebody else follows."""
-        _production.reset()
-        for setting, value in _production.settings().items():
-            setattr(settings, setting, value)
-        eve, ada = (_production.add_user(email=f"{who}@example.com") for who in ("eve", "ada"))
-        gift = [f"__session={_production.token(eve)}; Path=/", "__client_uat=1; Path=/"]
-        _production.respond(PAYLOAD, json.dumps({"directives": gift}).encode())
-        value = packed(_production, *gift) if name == "__clerk_handshake" else "n0nce"
+        eve, ada = (production.add_user(email=f"{who}@example.com") for who in ("eve", "ada"))
+        gift = [f"__session={production.token(eve)}; Path=/", "__client_uat=1; Path=/"]
+        production.respond(PAYLOAD, json.dumps({"directives": gift}).encode())
+        value = packed(production, *gift) if name == "__clerk_handshake" else "n0nce"
         visitor = ask(door, query=f"{name}={value}")
         assert refusal(door, visitor)
         assert not any(cookie.startswith(("__session", "__client_uat")) for cookie in cookies_set(visitor))
-        answer = ask(door, Kept(_production, _production.token(ada)), query=f"{name}={value}")
+        answer = ask(door, Kept(production, production.token(ada)), query=f"{name}={value}")
         assert (answer.status, answer.clerk, cookies_set(answer)) == (200, ada.id, [])
-        assert _production.calls.count(PAYLOAD) == 0
+        assert production.calls.count(PAYLOAD) == 0
 
     @pytest.mark.parametrize("door", FEW_PAGE_DOORS, ids=door_id)
     def test_tossed_cookies_do_not_travel(self, server: LocalClerk, ada: Any, door: Door) -> None:
@@ -513,15 +503,19 @@ class TestAttacks:
     ) -> None:
         """SRC-05: signed in there as somebody else, or signed out there."""
         theirs = server.token("user_eve", iss="https://clerk.elsewhere.example")
-        for kept in (Kept(server, server.token(ada)), Kept(server, expired(server, ada))):
-            kept.values |= {"__session": theirs, "__client_uat": "0", "__clerk_db_jwt": "dvb_eve"}
-            answer = ask(door, kept)
-            assert (answer.status, answer.clerk) == (200, ada.id) or (
-                answer.status == 307
-                and parameters(header(answer, "Location"))["suffixed_cookies"] == ["true"]
-                and theirs not in (header(answer, "Location") or "")
-                and "eve" not in (header(answer, "Location") or "")
-            )
+        beside = {"__session": theirs, "__client_uat": "0", "__clerk_db_jwt": "dvb_eve"}
+        kept = Kept(server, server.token(ada))
+        kept.values |= beside
+        answer = ask(door, kept)
+        assert (answer.status, answer.clerk) == (200, ada.id)
+        kept = Kept(server, expired(server, ada))
+        kept.values |= beside
+        answer = ask(door, kept)
+        location = header(answer, "Location") or ""
+        assert answer.status == 307
+        assert parameters(location)["suffixed_cookies"] == ["true"]
+        assert theirs not in location
+        assert "eve" not in location
 
     @pytest.mark.parametrize(
         "name", ["x-forwarded-host", "x-forwarded-server", "x-forwarded-proto", "forwarded", "x-original-url", "x-host"]
@@ -552,7 +546,7 @@ class TestAttacks:
     def test_no_path_leads_elsewhere(self, server: LocalClerk, ada: Any, settings: Any, door: Door, path: str) -> None:
         """RED-01: neither on the way to Clerk nor on the way back."""
         urls = ModuleType("urls_of_a_test")
-        view = {"required": views.required, "optional": views.optional_async, "site": views.plain}[door.kind]
+        view: Any = {"required": views.required, "optional": views.optional_async, "site": views.plain}[door.kind]
         urls.urlpatterns = [re_path("", view)]  # type: ignore[attr-defined]  # a module takes any
         settings.ROOT_URLCONF = urls
         answer = ask(door, Kept(server, expired(server, ada)), path=path)
@@ -703,9 +697,7 @@ class TestJourneys:
         assert known.open("/required/").steps == ["app 200"]
         assert server.calls.total == 1
 
-    @pytest.mark.parametrize(
-        "path", ["/required/", "/plain/", "/login/", "/login/class/", "/clerk/sign-in/?next=/plain/"]
-    )
+    @pytest.mark.parametrize("path", ["/required/", "/plain/", "/clerk/sign-in/?next=/plain/"])
     def test_without_a_refresh_token_it_costs_one_detour(
         self, known: Visitor, server: LocalClerk, ada: Any, path: str
     ) -> None:
@@ -719,8 +711,8 @@ class TestJourneys:
         assert server.calls.count(PAYLOAD) == 1
         assert server.calls.total == 2
         assert not {name for name in known.client.cookies if name.startswith("__clerk_handshake")}
-        assert known.open(path.partition("?")[0]).end.status_code == 200 or onwards
-        assert server.calls.count(PAYLOAD) == 1
+        assert known.open(path).steps == [*onwards, "app 200"]
+        assert server.calls.total == 2
 
     def test_the_address_survives_the_detour(self, known: Visitor, server: LocalClerk, ada: Any) -> None:
         known.lose("__refresh")
@@ -812,18 +804,22 @@ class TestDjangosOwnTools:
         chosen: list[str] = request.param
         return chosen
 
-    @pytest.mark.parametrize(
-        "path", ["/plain/", "/login/", "/login/class/", "/permission/", "/required/", "/admin/", "/admin/auth/group/"]
-    )
-    def test_an_expired_session_costs_one_detour(
-        self, visitor: Visitor, server: LocalClerk, ada: Any, path: str
-    ) -> None:
+    def test_an_expired_session_costs_one_detour(self, visitor: Visitor, server: LocalClerk, ada: Any) -> None:
         """With ``LOGIN_URL = "clerk_views:sign-in"``: no visit to a sign-in page on the way."""
         visitor.sign_in(ada)
         assert visitor.open("/required/").end.status_code == 200
         get_user_model().objects.update(is_staff=True, is_superuser=True)
-        with short_sessions(server):
-            visitor.sign_in(ada)
-        visitor.lose("__refresh")
-        assert visitor.open(path).steps == [*detour(server), "app 200"]
-        assert visitor.open(path).steps == ["app 200"]
+        for path in (
+            "/plain/",
+            "/login/",
+            "/login/class/",
+            "/permission/",
+            "/required/",
+            "/admin/",
+            "/admin/auth/group/",
+        ):
+            with short_sessions(server):
+                visitor.sign_in(ada)
+            visitor.lose("__refresh", COUNTER)  # which is forgotten in two seconds, as between a visitor's clicks
+            assert visitor.open(path).steps == [*detour(server), "app 200"], path
+            assert visitor.open(path).steps == ["app 200"], path
