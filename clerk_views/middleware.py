@@ -18,7 +18,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 
-from clerk_views import answers, csrf
+from clerk_views import answers, cookies, csrf
 from clerk_views.access import answer, attach, keep_refusal, user_of
 from clerk_views.authentication import RequestState, aauthenticate, authenticate, is_foreign, memo_of
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
@@ -68,8 +68,9 @@ class ClerkMiddleware:
         """See __call__()."""
         # A view on an event loop must not fetch keys when it merely looks at request.clerk, nor ask Clerk what a
         # handshake has brought.
-        brings = any("__" in request.META.get(part, "") for part in ("HTTP_COOKIE", "QUERY_STRING"))
-        if brings or request.META.get("HTTP_AUTHORIZATION") or answers.is_page_navigation(request):
+        brought = f"{request.META.get('HTTP_COOKIE', '')} {request.META.get('QUERY_STRING', '')}"
+        asks = cookies.SESSION in brought or cookies.HANDSHAKE in brought
+        if asks or request.META.get("HTTP_AUTHORIZATION") or answers.is_page_navigation(request):
             may_skip_csrf = _may_skip_csrf(request)
             try:
                 state = await aauthenticate(request)
