@@ -27,7 +27,7 @@ from clerk_views.handshake import LOOP_LIMIT
 from clerk_views.testing import LocalClerk
 from clerk_views.testing.minting import TEMPLATE_CATEGORY, base64url, mint, session_header
 from tests import views
-from tests.doors import DOORS, MIDDLEWARE, Door, door_id
+from tests.doors import DOORS, MIDDLEWARE, REST_FRAMEWORK, WORLDS, Door, door_id
 from tests.minted import OTHER_KEY
 from tests.serving import Answer, call_asgi, call_wsgi, uvicorn_serving, wsgi_serving
 
@@ -235,6 +235,34 @@ class TestOnTheWayToClerk:
         reason = "session-token-expired-refresh-non-eligible-no-refresh-cookie"
         assert header(answer, "x-clerk-auth-reason") == reason
         assert json.loads(answer.body)["code"] == reason
+
+    @pytest.mark.parametrize("door", REST_DOORS, ids=door_id)
+    def test_nor_do_they_for_an_expired_bearer_token(self, server: LocalClerk, ada: Any, door: Door) -> None:
+        """RED-04: which a page view would send to Clerk."""
+        bearer = {**JSON_PAGE, "authorization": f"Bearer {expired(server, ada)}"}
+        answer = ask(door, headers=bearer)
+        assert (answer.status, header(answer, "Location"), cookies_set(answer)) == (401, None, [])
+        assert header(answer, "WWW-Authenticate") == 'Bearer error="invalid_token"'
+
+    @pytest.mark.parametrize("middleware", [False, True], ids=["alone", "middleware"])
+    @pytest.mark.parametrize("world", WORLDS)
+    @pytest.mark.skipif(not REST_FRAMEWORK, reason="it is about REST framework")
+    def test_a_rest_view_for_everybody_stays_open(
+        self, server: LocalClerk, ada: Any, world: str, middleware: bool
+    ) -> None:
+        answer = ask(
+            Door("/api/open/", "optional", world, middleware), Kept(server, expired(server, ada)), headers=JSON_PAGE
+        )
+        assert (answer.status, answer.clerk, cookies_set(answer)) == (200, None, [])
+
+    @pytest.mark.parametrize("world", WORLDS)
+    def test_an_address_that_leads_nowhere_is_not_worth_a_detour(
+        self, server: LocalClerk, ada: Any, world: str
+    ) -> None:
+        """MWR-01: the view decides, and there is none."""
+        door = Door("/nowhere/", "site", world, True)
+        answer = ask(door, Kept(server, expired(server, ada)))
+        assert (answer.status, header(answer, "Location"), cookies_set(answer)) == (404, None, [])
 
     @pytest.mark.parametrize("door", FEW_PAGE_DOORS, ids=door_id)
     def test_it_counts_and_gives_up(self, server: LocalClerk, ada: Any, door: Door) -> None:
