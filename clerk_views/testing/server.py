@@ -137,7 +137,7 @@ class LocalClerk:
             environment=self._environment,
         )
         self._pages = SignInPages(
-            self._directory, self._organizations, self._sign_in_on_the_page, self._sign_out_on_the_page
+            self._clients, self._directory, self._organizations, self._sign_in_on_the_page, self._sign_out_on_the_page
         )
         self._published: list[SigningKey] = []
         self._borrowed: list[SigningKey] = []
