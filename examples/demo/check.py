@@ -292,7 +292,7 @@ class Walk:
 
     def organisations(self) -> None:
         """A member, an admin, and somebody on her own account."""
-        may = "step-up, invoices:read, reports"
+        may = "step-up, invoices:read, reports, perms"
         for name, role, post, panel in (
             ("Ada · Acme", CLOSED, "403 not-authorized", may),
             ("Grace · Acme", "200 Hello, grace, admin of acme.", "201 grace", f"role, invoices, {may}"),
@@ -436,7 +436,7 @@ def detours(visitor: Visitor) -> str:
 
 def rights(page: httpx.Response) -> str:
     """Say what the panel on a page shows as allowed."""
-    names = ("role", "invoices", "step-up", "invoices:read", "reports", "pro")
+    names = ("role", "invoices", "step-up", "invoices:read", "reports", "pro", "perms")
     answers = re.findall(r'<li><\w+ class="(yes|no)"', page.text)
     return ", ".join(name for name, answer in zip(names, answers, strict=True) if answer == "yes") or "nothing"
 

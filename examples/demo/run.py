@@ -270,7 +270,7 @@ def stand_in(
 def populate(clerk: LocalClerk) -> None:
     """Add the users and where they belong."""
     for user in USERS:
-        clerk.add_user(**user)
+        clerk.add_user(**user, image_url="")  # a picture at Clerk would be fetched from there
     for name, members in MEMBERS.items():
         organization = clerk.add_organization(
             name=name, id=f"org_{name.lower()}", roles=ROLES, features=("invoices", "reports")
@@ -309,10 +309,14 @@ def add_staff() -> None:
 
     Clerk never grants that; a project does it in its own database. The library finds the row by Clerk's id.
     """
+    from django.contrib.auth.hashers import make_password
+
     from clerk_views.users.models import ClerkUser
 
+    nobody_knows_it = make_password(None)
+    rights = {"is_staff": True, "is_superuser": True}
     ClerkUser.objects.get_or_create(
-        clerk_user_id=STAFF, defaults={"username": "grace", "is_staff": True, "is_superuser": True}
+        clerk_user_id=STAFF, defaults={"username": "grace", "password": nobody_knows_it, **rights}
     )
 
 
