@@ -228,6 +228,8 @@ class Walk:
             self.note(
                 "Sign-in page", "its button for Mallory, banned", "is disabled", "is disabled" if banned else "works"
             )
+            answer = ada.post(page.url.join("/sign-in"), data={"user_id": "user_mallory"})
+            self.note("Sign-in page", "Mallory, banned, all the same", "403 Sign in", answer)
             self.note("Sign-in page", "Ada", "303 to /required/", ada.submit(page, "/sign-in", "Ada"))
             for door, path in {**VIEWS, "login_required": DJANGO, "clerk_optional": OPEN}.items():
                 answer = ada.browse(path)
