@@ -85,8 +85,8 @@ class SignInPages:
     def _verify(self, exchange: Exchange, proof: str, target: str | None) -> None:
         """Note that the visitor proves anew who he is, or that it is an hour since he did; his next token says so."""
         client = self._clients.find(exchange, {})
-        session = client and self._clients.current(client)
-        user = session and self._directory.find(session.user_id)
+        session = self._clients.current(client) if client else None
+        user = self._directory.find(session.user_id) if session else None
         if client is None or session is None or user is None:
             _show(exchange, 401, self._page(target, "Nobody is signed in here. Choose who you want to be."))
         elif exchange.command != "POST" or proof not in ("now", "old"):

@@ -1,6 +1,5 @@
 """The doors the site shows: what the pages say of each, in the order of the menu."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -35,7 +34,7 @@ class Door:
     group: str = "Doors"
     whom: str = "asks you to sign in"
     is_open: bool = False
-    arguments: Mapping[str, str] = field(default_factory=dict)
+    arguments: dict[str, str] = field(default_factory=dict)
     template: str = ""
 
     @property

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 from django import template
-from django.template.loader import get_template
 from django.urls import resolve, reverse
 from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
@@ -27,7 +26,8 @@ _TEMPLATE = re.compile(r"(?P<comment>\{#.*?#\})|(?P<decorator>\{%.*?%\})|(?P<str
 def source(door: Door) -> SafeString:
     """Return the source of a door's view as HTML, its imports before it; or that of its template."""
     if door.template:
-        return highlighted(Path(get_template(door.template).origin.name).read_text("utf-8").strip(), _TEMPLATE)
+        text = (Path(__file__).parents[1] / "templates" / door.template).read_text("utf-8")
+        return highlighted(text.strip(), _TEMPLATE)
     view = resolve(reverse(door.view, kwargs=door.arguments)).func
     view = getattr(view, "view_class", getattr(view, "cls", None)) or inspect.unwrap(view)
     return highlighted(f"{door.imports}\n\n\n{inspect.getsource(view)}".strip(), _PYTHON)
