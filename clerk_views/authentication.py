@@ -296,7 +296,6 @@ def _decide(memo: Memo, offline: bool) -> RequestState:
     return _conclude(memo, found, handshake.signed_out(reason), judged, offline)
 
 
-@sensitive_variables()
 def _by_cookies(memo: Memo, found: tokens.Found, offline: bool) -> RequestState:
     """Judge a browser's cookies. The steps are those of handshake.py, C1 to C16."""
     facts = _facts(memo, found)
@@ -313,14 +312,14 @@ def _by_cookies(memo: Memo, found: tokens.Found, offline: bool) -> RequestState:
     return arrived or _as_they_are(memo, found, facts, offline)
 
 
-@sensitive_variables()
 def _as_they_are(memo: Memo, found: tokens.Found, facts: handshake.Facts, offline: bool) -> RequestState:
     """Judge the cookies that the browser holds, whatever it may have brought back from Clerk: C2 to C16."""
     outcome = handshake.start(facts, memo.config)
     if outcome is not None:
         return _conclude(memo, found, outcome, None, offline)
     variant = facts.variant
-    judged = _judge_all(tokens.candidates(variant.sessions), memo, offline, since=variant.last_change)
+    sessions = variant.sessions if len(variant.sessions) == 1 else tokens.candidates(variant.sessions)
+    judged = _judge_all(sessions, memo, offline, since=variant.last_change)
     if judged.verdict is None:
         return _recover(memo, found, facts, judged, offline)
     auth = judged.verdict.auth
@@ -347,7 +346,7 @@ def _facts(memo: Memo, found: tokens.Found) -> handshake.Facts:
         query_string=meta.get("QUERY_STRING", ""),
         cookies=found.cookies,
         suffixed=cookies.use_suffixed(found.cookies, memo.config, peek, tokens.now()),
-        bearer=found.groups[0][0] if found.carrier == "header" and found.groups else None,
+        bearer=found.bearer,
         get_host=request.get_host,
         get_path=request.get_full_path,
     )
@@ -474,14 +473,13 @@ def _told_headers(memo: Memo, carrier: str, token: str) -> dict[str, list[str]]:
     Authorization header only if it is the token in question.
     """
     told = {name.lower(): [value] for name, value in memo.request.headers.items() if name.lower() not in _KEPT_BACK}
-    suffix = memo.config.publishable_key.cookie_suffix if memo.config.publishable_key else None
-    kept = [
-        f"{name}={value}"
-        for name, value in cookies.pairs(memo.request.META.get("HTTP_COOKIE", ""))
-        if cookies.is_ours(name, suffix)
+    told["cookie"] = [
+        "; ".join(
+            f"{name}={value}"
+            for name, value in cookies.pairs(memo.request.META["HTTP_COOKIE"])
+            if cookies.is_ours(name, memo.config.cookie_suffix)
+        )
     ]
-    if kept:
-        told["cookie"] = ["; ".join(kept)]
     if carrier == "header":
         told["authorization"] = [f"Bearer {token}"]
     return told

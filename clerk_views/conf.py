@@ -583,6 +583,11 @@ class Config:
         return f"<Config for {self.api_url}>"
 
     @cached_property
+    def cookie_suffix(self) -> str | None:
+        """What ends the names of this instance's cookies; None without a publishable key."""
+        return self.publishable_key.cookie_suffix if self.publishable_key else None
+
+    @cached_property
     def is_development(self) -> bool:
         """Whether the publishable key is a development instance's. False without one."""
         return self.publishable_key is not None and not self.publishable_key.is_production

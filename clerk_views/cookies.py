@@ -8,7 +8,7 @@ equal names counts, on quotes and on percent signs (SRC-06).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -62,12 +62,15 @@ class Variant:
         return parse_int(self.client_uat)
 
 
+_NO_VARIANT = Variant()
+
+
 @dataclass(frozen=True, slots=True)
 class Cookies:
     """Clerk's cookies in a request, by exact name. What is empty was absent, or empty, which is the same."""
 
-    plain: Variant = Variant()
-    suffixed: Variant = Variant()
+    plain: Variant = _NO_VARIANT
+    suffixed: Variant = _NO_VARIANT
     refresh: str = field(default="", repr=False)
     handshake: str = field(default="", repr=False)
     nonce: str = field(default="", repr=False)
@@ -89,15 +92,14 @@ def is_ours(name: str, suffix: str | None) -> bool:
     return name in (HANDSHAKE, NONCE)
 
 
-def pairs(header: str) -> list[tuple[str, str]]:
-    """Split a ``Cookie`` header into names and values as they stand, in their order, the empty ones left out."""
-    found = []
+def pairs(header: str, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Take a ``Cookie`` header apart into names and values as they stand, in their order, the empty ones left out."""
     for piece in header.split(";"):
-        name, _, value = piece.partition("=")
-        value = value.strip(_BLANKS)
-        if value:
-            found.append((name.strip(_BLANKS), value))
-    return found
+        name, _, value = piece.strip(_BLANKS).partition("=")
+        if value and name.startswith(prefix):
+            value = value.lstrip(_BLANKS)
+            if value:
+                yield name.rstrip(_BLANKS), value
 
 
 def read(header: str, suffix: str | None) -> Cookies:
@@ -114,34 +116,32 @@ def read(header: str, suffix: str | None) -> Cookies:
         return NO_COOKIES
     sessions: dict[str, dict[str, None]] = {}  # distinct, in order, without searching a list
     others: dict[str, str] = {}
-    for name, value in pairs(header):
-        if name.startswith("__"):
-            if name.startswith(SESSION):
-                sessions.setdefault(name, {})[value] = None
-            else:
-                others.setdefault(name, value)
-
-    def first(name: str) -> str:
-        return _decoded(others.get(name, ""))
+    for name, value in pairs(header, "__"):
+        if name.startswith(SESSION):
+            sessions.setdefault(name, {})[value] = None
+        else:
+            others.setdefault(name, _decoded(value) if "%" in value else value)
 
     def variant(ending: str) -> Variant:
         return Variant(
-            tuple(sessions.get(SESSION + ending, ())), first(CLIENT_UAT + ending), first(DEV_BROWSER + ending)
+            tuple(sessions.get(SESSION + ending, ())),
+            others.get(CLIENT_UAT + ending, ""),
+            others.get(DEV_BROWSER + ending, ""),
         )
 
     return Cookies(
         plain=variant(""),
-        suffixed=variant(f"_{suffix}") if suffix else Variant(),
-        refresh=first(f"{REFRESH}_{suffix}") if suffix else "",
-        handshake=first(HANDSHAKE),
-        nonce=first(NONCE),
-        redirect_count=first(REDIRECT_COUNT),
+        suffixed=variant(f"_{suffix}") if suffix else _NO_VARIANT,
+        refresh=others.get(f"{REFRESH}_{suffix}", "") if suffix else "",
+        handshake=others.get(HANDSHAKE, ""),
+        nonce=others.get(NONCE, ""),
+        redirect_count=others.get(REDIRECT_COUNT, ""),
     )
 
 
 def _decoded(value: str) -> str:
     """Decode percent signs as JavaScript does: all or nothing."""
-    if "%" not in value or re.search(r"%(?![0-9A-Fa-f]{2})", value):
+    if re.search(r"%(?![0-9A-Fa-f]{2})", value):
         return value
     try:
         return unquote_to_bytes(value).decode()
@@ -155,6 +155,8 @@ def parse_int(text: str) -> float:
 
     Source: Clerk's JavaScript backend SDK, which reads ``__client_uat`` so.
     """
+    if text.isdecimal() and text.isascii() and len(text) <= 20:  # as it always is, and ten times as quick
+        return int(text)
     match = re.match(r"\s*([+-]?)(?:0[xX]([0-9a-fA-F]+)|([0-9]+))", text)
     if match is None:
         return 0

@@ -397,14 +397,13 @@ def check_directives(directives: Iterable[Any], facts: Facts, config: Config) ->
     checked = []
     sessions = set()
     host = split_domain_port(facts.get_host())[0].lower()
-    suffix = config.publishable_key.cookie_suffix if config.publishable_key else None
     for directive in directives:
         if not isinstance(directive, str) or len(directive) > MAX_DIRECTIVE_LENGTH:
             raise TokenRefused("token-invalid", "a directive that is no text, or too long")
         if not _PRINTABLE.fullmatch(directive):
             raise TokenRefused("token-invalid", "a directive with characters that no header holds")
         name, value = _name_and_value(directive)
-        if not cookies.is_ours(name, suffix):
+        if not cookies.is_ours(name, config.cookie_suffix):
             raise TokenRefused("token-invalid", "a directive for a cookie that is not Clerk's")
         if not all(_covers(domain, host) for domain in _domains(directive)):
             raise TokenRefused("token-invalid", "a directive for another domain")

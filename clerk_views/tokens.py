@@ -15,8 +15,9 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
-from typing import Any, TypeGuard, cast
+from typing import Any, TypeGuard
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -28,6 +29,8 @@ from clerk_views.exceptions import TokenRefused
 
 #: Characters. Servers cut headers at 8 to 64 KiB; Clerk's tokens stay under 4 KiB because a cookie must hold them.
 MAX_TOKEN_LENGTH = 16_384
+#: Characters of the ``Cookie`` header, more than any server in use lets through. Beyond it nobody takes it apart.
+MAX_COOKIES_LENGTH = 65_536
 MAX_CANDIDATES = 4
 MAX_JSON_DEPTH = 16
 LAST_TIME = 253_402_300_799  # the last second of the year 9999, where Python's calendar ends
@@ -39,9 +42,6 @@ MACHINE_PREFIXES = ("ak_", "oat_", "mt_", "m2m_")
 # the second: the instance opted out of them. Source: Clerk's JavaScript backend SDK, "token categories".
 _SESSION_CATEGORIES = ("cl_B7d4PD111AAA", "cl_I7d4PD111III")
 _REFUSED_HEADER_MEMBERS = ("crit", "b64", "zip", "enc", "cty", "jwk", "jku", "x5u", "x5c")
-
-# Each by name: what PyJWT checks unless told otherwise has grown from version to version.
-_NO_CLAIMS = {f"verify_{name}": False for name in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")}
 
 _SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 # ASCII: without it, ignoring case would take the Kelvin sign for a k.
@@ -55,24 +55,39 @@ _KEY_ID = re.compile(r"[ -~]{1,256}")
 _JSON_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|([\[\]{}])', re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Found:
     """
     The credentials of a request.
 
     Attributes:
         carrier: ``header``, ``cookie``, or None when the request brought nothing of ours.
-        groups: Tokens to look at, by cookie name, the suffixed one first. What verifies within a group must agree on
-            who it is; which name counts is decided later. Empty with a carrier: a credential nobody can read.
+        bearer: The token of the Authorization header; None when there is none, or nobody can read it.
         cookies: All of Clerk's cookies.
     """
 
     carrier: str | None
-    groups: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
-    cookies: Cookies = field(default=cookies.NO_COOKIES, repr=False, compare=False)
+    bearer: str | None = field(default=None, repr=False)
+    cookies: Cookies = field(default=cookies.NO_COOKIES, repr=False)
 
+    @cached_property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """
+        Tokens to look at, by where they were found, the suffixed cookie before the plain one; at most four.
 
-NOTHING = Found(None)
+        What verifies within a group must agree on who it is; which cookie name counts is decided later. Empty with a
+        carrier: a credential nobody can read.
+        """
+        if self.carrier == "header":
+            return ((self.bearer,),) if self.bearer is not None else ()
+        left = MAX_CANDIDATES
+        groups: list[tuple[str, ...]] = []
+        for values in (self.cookies.suffixed.sessions, self.cookies.plain.sessions):
+            shaped = candidates(values, left)
+            left -= len(shaped)
+            if shaped:
+                groups.append(shaped)
+        return tuple(groups)
 
 
 def find(meta: Mapping[str, Any], config: Config) -> Found:
@@ -82,22 +97,16 @@ def find(meta: Mapping[str, Any], config: Config) -> Found:
     A presented bearer credential decides alone, good or bad. Any other scheme is somebody else's, and the cookies are
     considered (SRC-01, SRC-04). Nothing else of the request is read.
     """
-    suffix = config.publishable_key.cookie_suffix if config.publishable_key else None
-    header = meta.get("HTTP_COOKIE")
-    kept = cookies.read(header, suffix) if header else cookies.NO_COOKIES
+    header = meta.get("HTTP_COOKIE") or ""
+    readable = len(header) <= MAX_COOKIES_LENGTH
+    kept = cookies.read(header, config.cookie_suffix) if header and readable else cookies.NO_COOKIES
     authorization = meta.get("HTTP_AUTHORIZATION") or ""
     if authorization and (_BEARER_SCHEME.match(authorization) or _SECOND_BEARER.search(authorization)):
-        match = _BEARER.fullmatch(authorization)
-        return Found("header", ((match[1],),) if match else (), kept)
-    presented = [group for group in (kept.suffixed.sessions, kept.plain.sessions) if group]
-    left = MAX_CANDIDATES
-    groups: list[tuple[str, ...]] = []
-    for group in presented:
-        shaped = candidates(group, left)
-        left -= len(shaped)
-        if shaped:
-            groups.append(shaped)
-    return Found("cookie" if presented else None, tuple(groups), kept)
+        # Length first: looking at each character of a megabyte takes longer than all else (DOS-01).
+        match = _BEARER.fullmatch(authorization) if len(authorization) <= MAX_TOKEN_LENGTH + len("bearer ") else None
+        return Found("header", match[1] if match else None, kept)
+    presented = kept.plain.sessions or kept.suffixed.sessions or not readable
+    return Found("cookie" if presented else None, None, kept)
 
 
 def candidates(values: Iterable[str], limit: int = MAX_CANDIDATES) -> tuple[str, ...]:
@@ -132,16 +141,13 @@ def is_foreign(token: str, config: Config) -> bool:
         return False
 
 
-_NOTHING_SEEN = Seen(None, None, None)
-
-
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """A token of the right shape and class, its signature not looked at yet."""
 
     token: str = field(repr=False)
     key_id: str | None
-    seen: Seen = field(default=_NOTHING_SEEN, repr=False)
+    seen: Seen = field(repr=False)
 
 
 def peek(token: str) -> Seen | None:
@@ -206,7 +212,19 @@ def verify_handshake(parsed: Parsed, key: RSAPublicKey) -> list[Any]:
     """
     try:
         claims: dict[str, Any] = jwt.decode(
-            parsed.token, key, algorithms=["RS256"], options=cast("Any", {"verify_signature": True, **_NO_CLAIMS})
+            parsed.token,
+            key,
+            algorithms=["RS256"],
+            # Each by name: what PyJWT checks unless told otherwise has grown from version to version.
+            options={
+                "verify_exp": False,
+                "verify_nbf": False,
+                "verify_iat": False,
+                "verify_aud": False,
+                "verify_iss": False,
+                "verify_sub": False,
+                "verify_jti": False,
+            },
         )
     except jwt.InvalidSignatureError:
         raise TokenRefused("token-invalid-signature") from None

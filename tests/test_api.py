@@ -75,6 +75,7 @@ def test_a_user_is_the_sdks_own_model(local_clerk: LocalClerk, api: ClerkApi) ->
 
 def test_the_key_set_comes_as_it_is(local_clerk: LocalClerk, api: ClerkApi) -> None:
     assert api.get_key_set(Budget(5)) == [local_clerk.signing_key.jwk]
+    assert repr(api) == f"<ClerkApi at {local_clerk.url}>"
 
 
 def test_odd_entries_do_not_cost_the_good_ones(local_clerk: LocalClerk, api: ClerkApi) -> None:
@@ -222,7 +223,7 @@ def test_a_nonce_is_exchanged_for_directives(local_clerk: LocalClerk, api: Clerk
     local_clerk.respond(PAYLOAD, b'{"directives": ["__session=a.b.c; Path=/", 7]}')
     assert api.get_handshake_payload(NONCE, Budget(5)) == ["__session=a.b.c; Path=/", 7]
     (call,) = local_clerk.calls.paths
-    assert (call.method, call.path) == ("GET", f"{PAYLOAD}?nonce={NONCE}")
+    assert (call.method, call.path) == ("GET", f"{PAYLOAD}?nonce=[hidden]")
     assert call.headers["authorization"] == "Bearer [hidden]"
     assert call.headers["clerk-api-version"] == "2026-05-12"
 

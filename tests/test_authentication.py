@@ -446,7 +446,9 @@ class TestComingBack:
         token = local_clerk.token("user_a")
         local_clerk.respond(PAYLOAD, json.dumps({"directives": directives(token)}).encode())
         self.check(judge(back(nonce="n0nce")), token, instance)
-        assert [call.path for call in local_clerk.calls.paths if "jwks" not in call.path] == [f"{PAYLOAD}?nonce=n0nce"]
+        assert [call.path for call in local_clerk.calls.paths if "jwks" not in call.path] == [
+            f"{PAYLOAD}?nonce=[hidden]"
+        ]
 
     def test_what_was_there_before_does_not_matter(self, local_clerk: LocalClerk, instance: str, judge: Any) -> None:
         """I3: the new session alone."""
@@ -713,6 +715,13 @@ class TestCookies:
         assert token in (state.location or "")
         assert token not in repr(state)
 
+    def test_c12_what_is_remembered_is_left_over_all_the_same(self, local_clerk: LocalClerk, judge: Any) -> None:
+        """The browser has signed in anew, or out and in: its old token is good, and not its session's any more."""
+        now = int(time.time())
+        token = local_clerk.token("user_a", issued_at=now - 20)
+        assert judge(visit(held(token, now - 20))).is_signed_in
+        assert said(judge(visit(held(token, now - 19)))) == ("handshake", "session-token-iat-before-client-uat")
+
     def test_c14_a_visitor_from_elsewhere(self, local_clerk: LocalClerk, judge: Any) -> None:
         token = local_clerk.token("user_a")
         state = judge(visit(held(token), referer="https://elsewhere.example/"))
@@ -848,6 +857,8 @@ class TestWithoutAPublishableKey:
         assert judge(visit(f"__session={token}")).auth.user_id == "user_a"
         assert said(judge(visit())) == ("signed-out", "session-token-and-uat-missing")
         expired = local_clerk.token("user_a", issued_at=time.time() - 400)
+        forged = local_clerk.token("user_a", key=new_signing_key(local_clerk.signing_key.kid))
+        assert said(judge(visit(f"__session={forged}"))) == ("signed-out", "token-invalid-signature")
         for cookie, method, why in (
             ("", "GET", "no-refresh-cookie"),
             ("; __refresh=r", "GET", "no-refresh-cookie"),

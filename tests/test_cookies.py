@@ -35,7 +35,7 @@ class Sent:
     def __init__(
         self, s: Any = (), u: str = "", ss: Any = (), su: str = "", config: Any = CONFIG, suffixed: bool = False
     ) -> None:
-        self.known = {}
+        self.known: dict[str, Seen] = {}
         self.expected = suffixed
         self.config = config
         self.cookies = Cookies(Variant(self._names(s), u), Variant(self._names(ss), su))

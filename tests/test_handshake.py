@@ -75,7 +75,7 @@ def query(outcome: Outcome | None) -> dict[str, str]:
 
 
 def said(outcome: Outcome | None) -> tuple[str, str] | None:
-    return outcome and (outcome.status, outcome.reason)
+    return (outcome.status, outcome.reason) if outcome else None
 
 
 ELIGIBLE = {
@@ -96,7 +96,7 @@ ELIGIBLE = {
 
 
 @pytest.mark.parametrize(("values", "eligible"), ELIGIBLE.values(), ids=ELIGIBLE)
-def test_only_a_page_navigation_is_redirected(values: dict[str, str], eligible: bool) -> None:
+def test_only_a_page_navigation_is_redirected(values: dict[str, Any], eligible: bool) -> None:
     """RED-04."""
     outcome = handshake.start(facts("__client_uat=5", **values), CONFIG)
     assert said(outcome) == ("handshake" if eligible else "signed-out", "client-uat-but-no-session-token")
@@ -221,7 +221,7 @@ def test_a_satellite_asks_the_primary(
 
 
 @pytest.mark.parametrize("values", [{"destination": ""}, {"destination": "iframe"}, {"method": "POST"}])
-def test_a_satellite_asks_for_documents_alone(values: dict[str, str]) -> None:
+def test_a_satellite_asks_for_documents_alone(values: dict[str, Any]) -> None:
     config = configured(**SATELLITE, CLERK_SATELLITE_AUTO_SYNC=True)
     assert said(handshake.start(facts(**values), config)) == OUT
 
