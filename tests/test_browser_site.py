@@ -83,8 +83,13 @@ def serving(listener: socket.socket, database: Path, settings: dict[str, Any]) -
         yield
     finally:
         process.terminate()
-        output, _ = process.communicate(timeout=20)
+        try:
+            output, _ = process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output = process.communicate()[0] + "\nit did not end by itself"
         assert "Traceback" not in output, output
+        assert "did not end" not in output, output
 
 
 class World:
