@@ -137,7 +137,7 @@ class LocalClerk:
             environment=self._environment,
         )
         self._pages = SignInPages(
-            self._directory, self._organizations, self._sign_in_on_the_page, self._sign_out_on_the_page
+            self._clients, self._directory, self._organizations, self._sign_in_on_the_page, self._sign_out_on_the_page
         )
         self._published: list[SigningKey] = []
         self._borrowed: list[SigningKey] = []
@@ -658,8 +658,8 @@ class LocalClerk:
             exchange.standing_headers += cors_headers(exchange.headers["Origin"])
         if self.faults.strike(path, exchange):
             return
-        if path == "/v1/client/handshake":
-            self._handshakes.begin(exchange, query)
+        if path in ("/v1/client/handshake", "/v1/client/sync"):
+            self._handshakes.begin(exchange, query, synced=path == "/v1/client/sync")
         elif path.startswith("/npm/"):
             script = npm.script(self.packages, path)
             exchange.answer(*(200, script) if script else (404, b""), "text/javascript; charset=utf-8")
