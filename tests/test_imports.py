@@ -20,7 +20,7 @@ PACKAGE = Path(clerk_views.__file__).parent
 ROWS = [
     {"authorization", "conf", "exceptions", "signals"},
     {"auth", "tokens", "transport", "models", "profiles"},
-    {"api", "columns", "freshness"},
+    {"api", "columns", "freshness", "rows"},
     {"keys", "sync"},
     {"authentication", "accounts"},
     {"answers", "csrf"},
