@@ -7,6 +7,7 @@ with what memory holds; if that does not suffice on an event loop, all that is l
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -48,17 +49,17 @@ def load_user(request: Any, *, offline: bool = False) -> Any:
         if offline:
             raise NotInMemory
         try:
-            verdict = authenticate(request).verdict
-            if verdict is None:
+            state = authenticate(request)
+            if state.verdict is None:
                 raise AccountRefused("session-token-missing", "nobody is signed in")
-            memo.user = _resolve(memo, verdict)
+            memo.user = _resolve(memo, state, state.verdict)
         except (AccountRefused, ClerkUnavailable) as error:
             memo.user_error = error
             raise
     return memo.user
 
 
-def _resolve(memo: Memo, verdict: Verdict) -> Any:
+def _resolve(memo: Memo, state: RequestState, verdict: Verdict) -> Any:
     # It loads models, which are not there yet when an app's modules import our decorators.
     from clerk_views import accounts
 
@@ -66,7 +67,7 @@ def _resolve(memo: Memo, verdict: Verdict) -> Any:
     try:
         resolved = accounts.resolve(
             verdict.session[0],
-            verdict.auth.claims if memo.config.user_source == "claims" else {},
+            json.loads(verdict.claims) if memo.config.user_source == "claims" else {},
             config=memo.config,
             budget=memo.budget,
             sender=sender,
@@ -78,7 +79,11 @@ def _resolve(memo: Memo, verdict: Verdict) -> Any:
     verdict.fresh_until = resolved.fresh_until
     resolved.user.__dict__[_ORIGIN] = _Origin(memo.request)
     signals.clerk_auth_success.send_robust(
-        sender, user=resolved.user, source=resolved.source, auth=verdict.auth, request=memo.request
+        sender,
+        user=resolved.user,
+        source=resolved.source,
+        auth=state.auth_if_pending_allowed,  # nobody with open tasks comes here whom his view does not admit
+        request=memo.request,
     )
     return resolved.user
 
@@ -129,8 +134,22 @@ def attach(request: Any, auth: ClerkAuth | None = None) -> None:
         base = memo.request
         memo.session_user = base.__dict__.get("user")
         memo.session_auser = base.__dict__.get("auser")
-        base.user = SimpleLazyObject(partial(user_of, base))  # type: ignore[assignment]  # lazy, as Django's own
+        base.user = SimpleLazyObject(_LazyUser(base))  # type: ignore[assignment]  # lazy, as Django's own
         base.auser = partial(_auser_of, base)  # likewise
+
+
+class _LazyUser:
+    """Finds the user of a request, and then lets go of it: who keeps the user must not keep the request's rights."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        self._request: HttpRequest | None = request
+        self._user: Any = None
+
+    def __call__(self) -> Any:
+        if self._request is not None:
+            self._user = user_of(self._request)
+            self._request = None
+        return self._user
 
 
 def attach_clerk(request: Any, auth: ClerkAuth | None = None) -> None:

@@ -48,7 +48,8 @@ class ClerkOptionalMixin(_ClerkMixin):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        asked = attribute_names(cls)
+        view_class: type = cls
+        asked = attribute_names(view_class)
         if asked:
             raise TypeError(
                 f"{cls.__name__}.{asked[0]} would ask nothing of anybody: ClerkOptionalMixin refuses nobody. Use "

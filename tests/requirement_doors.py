@@ -42,14 +42,15 @@ def attributes(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _patterns(asked: dict[str, Any]) -> list[Any]:
-    class_view = type("Sync", (ClerkLoginRequiredMixin, View), {**attributes(asked), "get": _get, "post": _get})
-    async_view = type("Async", (ClerkLoginRequiredMixin, View), {**attributes(asked), "get": _aget, "post": _aget})
-    decorated = method_decorator(clerk_required(**asked), name="dispatch")(type("D", (View,), {"get": _get}))
+    bases = (ClerkLoginRequiredMixin, View)
+    class_view: Any = type("Sync", bases, {**attributes(asked), "get": _get, "post": _get})
+    async_view: Any = type("Async", bases, {**attributes(asked), "get": _aget, "post": _aget})
+    decorated: Any = method_decorator(clerk_required(**asked), name="dispatch")(type("D", (View,), {"get": _get}))
     patterns = [
         path("function", clerk_required(**asked)(plain)),
         path("afunction", clerk_required(**asked)(aplain)),
-        path("class", class_view.as_view()),  # type: ignore[attr-defined]
-        path("aclass", async_view.as_view()),  # type: ignore[attr-defined]
+        path("class", class_view.as_view()),
+        path("aclass", async_view.as_view()),
         path("method-decorator", decorated.as_view()),
     ]
     return patterns + (_rest_patterns(asked) if find_spec("rest_framework") else [])
@@ -99,7 +100,7 @@ def _rest_patterns(asked: dict[str, Any]) -> list[Any]:
         path("rest-decorated", api_view(["GET"])(permission_classes([])(clerk_required(**asked)(fresh())))),
         path("rest-around", clerk_required(**asked)(api_view(["GET"])(permission_classes([])(fresh())))),
         path("viewset", guarded.as_view({"get": "list"})),  # type: ignore[attr-defined]
-        path("viewset-action", Things.as_view({"get": "mine"}, **Things.mine.kwargs)),  # type: ignore[attr-defined]
+        path("viewset-action", Things.as_view({"get": "mine"}, **Things.mine.kwargs)),
     ]
 
 

@@ -98,6 +98,25 @@ def test_a_pending_session_is_signed_in_here_and_signed_out_for_views(local_cler
     assert state.auth.user_id is None
 
 
+def test_a_view_that_admits_pending_sessions_sees_them_in_full(local_clerk: LocalClerk) -> None:
+    """TOK-12: from the request that is seen as signed out elsewhere, and from a token that is remembered as well."""
+    token = local_clerk.token("user_a", sts="pending")
+    for _ in range(2):
+        state = authenticate(request_with(token))
+        assert state.auth.user_id is None
+        admitted = state.auth_if_pending_allowed
+        assert (admitted.status, admitted.user_id, admitted.token) == ("pending", "user_a", token)
+        assert admitted.is_authenticated
+
+
+def test_admitting_pending_sessions_admits_nobody_else(local_clerk: LocalClerk) -> None:
+    """TOK-12, I8."""
+    active = authenticate(request_with(local_clerk.token("user_a")))
+    assert active.auth_if_pending_allowed is active.auth
+    for request in (request_with(), request_with("a.b.c"), request_with(local_clerk.token("user_a", sts="ended"))):
+        assert not authenticate(request).auth_if_pending_allowed.is_authenticated
+
+
 def test_the_payload_of_one_request_is_not_another_s(local_clerk: LocalClerk) -> None:
     """CTX-01: verdicts are shared, what views are handed is not."""
     token = local_clerk.token("user_a", o={"id": "org_1"})

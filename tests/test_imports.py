@@ -20,12 +20,12 @@ PACKAGE = Path(clerk_views.__file__).parent
 ROWS = [
     {"authorization", "conf", "exceptions", "signals"},
     {"auth", "tokens", "transport", "models", "profiles"},
-    {"api", "columns", "freshness", "rows"},
+    {"api", "columns", "freshness", "frontend", "requirements", "rows"},
     {"keys", "sync"},
     {"authentication", "accounts"},
     {"answers", "csrf"},
     {"access"},
-    {"decorators", "mixins", "middleware", "drf", "client"},
+    {"backends", "decorators", "mixins", "middleware", "drf", "client", "pages", "templatetags.clerk"},
 ]
 ROW = {module: row for row, modules in enumerate(ROWS) for module in modules}
 
@@ -34,7 +34,9 @@ BESIDE = {
     "": {"auth", "authentication", "client", "decorators"},  # the package itself: the everyday names
     "admin": {"models"},
     "apps": {"checks"},
-    "checks": {"conf", "keys"},
+    "checks": {"conf", "keys", "requirements"},
+    "templatetags": set(),
+    "urls": {"pages"},
     "users.admin": {"users.models"},
     "users.apps": set(),
     "users.models": {"models"},

@@ -215,7 +215,8 @@ def test_somebody_who_acts_for_the_user_may_be_kept_out(local_clerk: LocalClerk,
     """TOK-13: also when the claim is odd."""
     for allowed in (True, False):
         with served({"role": "org:admin", "allow_impersonation": allowed}) as visit:
-            for actor in ({"sub": "user_admin"}, "user_admin", [], 0, {}):
+            actors: list[Any] = [{"sub": "user_admin"}, "user_admin", [], 0, {}]
+            for actor in actors:
                 token = _minted(local_clerk, ada, 2, {"o": {"id": "org_1", "rol": "admin"}, "act": actor})
                 assert outcome(visit(door, f"Bearer {token}")) == (PASSED if allowed else FORBIDDEN)
             token = local_clerk.token(ada, **ALL)

@@ -6,6 +6,7 @@ from functools import wraps
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.mixins import LoginRequiredMixin
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.utils.decorators import method_decorator
@@ -184,6 +185,10 @@ class DecoratedMethod(View):
     @method_decorator(clerk_required)
     def get(self, request: HttpRequest) -> JsonResponse:
         return answer(request)
+
+
+class LoginRequired(LoginRequiredMixin, _Answers):
+    """Django's own mixin, not ours."""
 
 
 class Page(ClerkOptionalMixin, TemplateView):
