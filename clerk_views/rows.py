@@ -20,6 +20,9 @@ from django.db.models.expressions import Col
 
 _ATTRIBUTE = "_clerk_views_row"
 _ANYBODY = "user_"  # stands in the query for the Clerk id when it is built
+# By name: Django rewrites "%s" for SQLite by a regular expression that goes over the whole text, 9 µs each time; a
+# parameter with a name it formats, 1 µs. The other databases do not mind.
+_PARAMETER = "clerk_id"
 
 # What a manager or queryset class may define anew and still read as Django's own does; and of the names that Python
 # itself puts on every class, those with which it may not.
@@ -57,7 +60,7 @@ class _Query:
 
     def run(self, connection: Any, clerk_id: str) -> list[Any]:
         with connection.cursor() as cursor:
-            cursor.execute(self.sql, (clerk_id,))
+            cursor.execute(self.sql, {_PARAMETER: clerk_id})
             rows = cursor.fetchall()
         return [self.load(connection, list(row)) for row in rows]
 
@@ -117,6 +120,7 @@ def _build(manager: models.Manager[Any], connection: Any) -> _Query | None:
     related = user.get("related_klass_infos", [])
     if (
         list(params) != [_ANYBODY]
+        or sql.count("%") != 1
         or len(related) != 1
         or related[0]["from_parent"]
         or compiler.annotation_col_map
@@ -124,7 +128,7 @@ def _build(manager: models.Manager[Any], connection: Any) -> _Query | None:
     ):
         return None
     return _Query(
-        sql,
+        sql.replace("%s", f"%({_PARAMETER})s"),
         [(position, *found) for position, found in compiler.get_converters(select).items()],
         _part(user, select),
         _part(related[0], select),

@@ -140,7 +140,7 @@ def test_wrappers_around_the_database_see_the_query(ada: Any) -> None:
 
     with connection.execute_wrapper(wrapper):
         read_user(ADA)
-    assert seen == [((ADA,), "default")]
+    assert seen == [({"clerk_id": ADA}, "default")]
 
 
 def test_a_transaction_that_failed_is_not_read_in(ada: Any) -> None:

@@ -27,6 +27,12 @@ def quartiles(values: Sequence[float]) -> list[float]:
     return [round(value, 3) for value in statistics.quantiles(values, n=4, method="inclusive")]
 
 
+def sqlite(path: Path) -> dict[str, Any]:
+    """Return the settings of a database in a file, set up as for a site that is in earnest."""
+    options = {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"}
+    return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path), "OPTIONS": options}
+
+
 class Requests:
     """The processes of all configurations, and what their blocks of requests have cost."""
 
@@ -64,7 +70,7 @@ class Requests:
         worker = Worker(
             library=process.library,
             redis=redis if process.redis else None,
-            database={"ENGINE": "django.db.backends.sqlite3", "NAME": str(scratch / f"{process.name}.sqlite3")},
+            database=sqlite(scratch / f"{process.name}.sqlite3"),
             clerk=self._clerk.settings(
                 CLERK_JWT_KEY=self._clerk.signing_key.public_pem,
                 CLERK_API_URL=url if process.library == "clerk_views" else f"{url}/v1",
