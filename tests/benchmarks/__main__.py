@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from clerk_views.testing import LocalClerk
 from tests.benchmarks import growth, importing, report, serving
@@ -14,6 +16,7 @@ from tests.benchmarks.measuring import Requests
 from tests.settings import SCRATCH, SERVICES
 
 HERE = Path(__file__).parent
+README = HERE.parents[1] / "README.md"
 
 
 def main() -> None:
@@ -25,7 +28,7 @@ def main() -> None:
     with LocalClerk() as clerk, tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         scratch = Path(folder)
         with Requests(clerk, scratch, SERVICES["redis"], arguments.only) as requests:
-            found = {
+            found: dict[str, Any] = {
                 "where": report.where(),
                 "rounds": arguments.rounds,
                 "requests": arguments.requests,
@@ -34,25 +37,33 @@ def main() -> None:
                 "skipped": requests.skipped,
             }
         if not arguments.only:
-            found["import"] = importing.measure(say)
+            found["import"] = importing.measure()
             found["http"] = serving.measure(clerk, scratch, arguments.seconds, say)
-            found["growth"] = growth.measure(clerk, scratch, arguments.users, say)
+            found["growth"] = growth.measure(clerk, scratch, SERVICES["postgresql"], arguments.users, say)
     print(report.table(found))
-    arguments.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if not arguments.only:
-        arguments.svg.write_text(report.bars(found), encoding="utf-8")
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        (arguments.out / "results.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        (arguments.out / "bars.svg").write_text(report.bars(found), "utf-8")
+    if arguments.readme:
+        text = README.read_text("utf-8")
+        between = re.compile(r"(<!-- speed -->\n).*?(\n<!-- /speed -->)", re.DOTALL)
+        README.write_text(between.sub(lambda match: match[1] + report.section(found) + match[2], text), "utf-8")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure what a request costs.")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--requests", type=int, default=200, help="requests of one case in a row")
-    parser.add_argument("--seconds", type=int, default=4, help="of each turn over HTTP")
+    parser.add_argument("--requests", type=int, default=100, help="of one case in a row")
+    parser.add_argument("--seconds", type=int, default=3, help="of each turn over HTTP")
     parser.add_argument("--users", type=int, default=100_000, help="rows of the large user table")
-    parser.add_argument("--only", default="", help="rows whose name contains this, and those that they relate to")
-    parser.add_argument("--json", type=Path, default=HERE / "results.json")
-    parser.add_argument("--svg", type=Path, default=HERE / "bars.svg")
-    return parser.parse_args()
+    parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name has this in it; writes nothing")
+    parser.add_argument("--out", type=Path, default=HERE, help="where results.json and bars.svg go")
+    parser.add_argument("--readme", action="store_true", help="bring the README's section up to date, too")
+    arguments = parser.parse_args()
+    if arguments.readme and arguments.only:
+        parser.error("the README shows the whole run")
+    return arguments
 
 
 if __name__ == "__main__":

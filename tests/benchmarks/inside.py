@@ -28,16 +28,7 @@ from django.core.handlers.wsgi import WSGIHandler  # noqa: E402  # after setup
 from django.core.management import call_command  # noqa: E402  # after setup
 from django.test import override_settings  # noqa: E402  # after setup
 
-ENGINE = "django.contrib.sessions.backends."
-SESSIONS = ["django.contrib.sessions.middleware.SessionMiddleware"]
-STACKS: dict[str, tuple[list[str], str]] = {
-    "none": ([], "db"),
-    "clerk": (["clerk_views.middleware.ClerkMiddleware"], "db"),
-    "sdk": (["django_clerk_sdk.core.auth.clerk.middleware.ClerkMiddleware"], "db"),
-    "sessions db": ([*SESSIONS, "django.contrib.auth.middleware.AuthenticationMiddleware"], "db"),
-    "sessions cached": ([*SESSIONS, "django.contrib.auth.middleware.AuthenticationMiddleware"], "cached_db"),
-    "sessions cookie": ([*SESSIONS, "django.contrib.auth.middleware.AuthenticationMiddleware"], "signed_cookies"),
-}
+from tests.benchmarks.stacks import ENGINE, STACKS  # noqa: E402  # after setup
 
 
 class Inside:
@@ -52,6 +43,7 @@ class Inside:
         return getattr(self, what)(**details)
 
     def migrate(self) -> bool:
+        """Make the tables."""
 
         call_command("migrate", verbosity=0)
         return True
@@ -77,13 +69,29 @@ class Inside:
         if brings == "nothing":
             return [{}] * requests
         if brings == "session":
-            return [{"HTTP_COOKIE": f"sessionid={self._session(stack)}"}] * requests
+            return [{"HTTP_COOKIE": f"sessionid={self.session(stack)}"}] * requests
         if brings == "simplejwt":
-            tokens = [self._simplejwt()]
+            tokens = [self.simplejwt()]
         share = -(-requests // len(tokens))
         return [{"HTTP_AUTHORIZATION": f"Bearer {tokens[number // share]}"} for number in range(requests)]
 
-    def _session(self, stack: str) -> str:
+    def people(self, users: int, statement: str) -> bool:
+        """Write so many users, after a statement that prepares their table."""
+        import_module("tests.benchmarks.people").move_in(users, statement)
+        return True
+
+    def sign_in(self, tokens: list[str]) -> float:
+        """Sign new users in; the median milliseconds."""
+        cost: float = import_module("tests.benchmarks.people").sign_in(tokens)
+        return cost
+
+    def sync(self, bodies: list[dict[str, Any]]) -> float:
+        """Sync known users; the median milliseconds."""
+        cost: float = import_module("tests.benchmarks.people").sync(bodies)
+        return cost
+
+    def session(self, stack: str) -> str:
+        """Sign the user in as Django does, and return the session's key."""
         if stack not in self._sessions:
             store = import_module(ENGINE + STACKS[stack][1]).SessionStore()
             user = get_user_model().objects.get(pk=1)
@@ -94,7 +102,8 @@ class Inside:
             self._sessions[stack] = str(store.session_key)
         return self._sessions[stack]
 
-    def _simplejwt(self) -> str:
+    def simplejwt(self) -> str:
+        """Return the user's token."""
         if "simplejwt" not in self._sessions:
             token = import_module("rest_framework_simplejwt.tokens").AccessToken.for_user(
                 get_user_model().objects.get(pk=1)

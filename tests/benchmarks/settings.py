@@ -40,7 +40,11 @@ SESSION_ENGINE = _given.get("session_engine", "django.contrib.sessions.backends.
 
 ALLOWED_HOSTS = ["testserver"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-LOGGING_CONFIG = None
+LOGGING = {  # refusals are logged, and nobody listens
+    "version": 1,
+    "handlers": {"nowhere": {"class": "logging.NullHandler"}},
+    "loggers": {name: {"handlers": ["nowhere"], "propagate": False} for name in ("clerk_views", "django")},
+}
 ROOT_URLCONF = "tests.benchmarks.urls"
 WSGI_APPLICATION = "tests.benchmarks.wsgi.application"
 SECRET_KEY = "a key for benchmarks only, known to everybody, long enough for Django"
