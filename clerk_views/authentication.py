@@ -15,10 +15,9 @@ import threading
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from django.dispatch import Signal
 from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
@@ -28,6 +27,9 @@ from clerk_views.api import Budget
 from clerk_views.auth import Claims, ClerkAuth
 from clerk_views.conf import Config, config
 from clerk_views.exceptions import ClerkUnavailable, NotInMemory, TokenRefused
+
+if TYPE_CHECKING:  # 25 ms to import
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 logger = logging.getLogger("clerk_views")
 

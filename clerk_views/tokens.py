@@ -15,13 +15,13 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import jwt
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from typing import TYPE_CHECKING, Any
 
 from clerk_views.conf import Config
 from clerk_views.exceptions import TokenRefused
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 #: Characters. Servers cut headers at 8 to 64 KiB; Clerk's tokens stay under 4 KiB because a cookie must hold them.
 MAX_TOKEN_LENGTH = 16_384
@@ -182,6 +182,8 @@ def verify(parsed: Parsed, key: RSAPublicKey, config: Config, *, even_if_expired
 
     Source: Clerk, "Manual JWT verification"; RFC 7519, section 4.1. Stricter where the threat table says so.
     """
+    import jwt  # with cryptography 25 ms, which no project's start need wait for
+
     try:
         claims: dict[str, Any] = jwt.decode(
             parsed.token,

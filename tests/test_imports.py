@@ -47,6 +47,8 @@ INSIDE_FUNCTIONS = {
     ("api", "clerk_backend_api"): "adds 100 modules to start-up, and many processes never call Clerk",
     ("api", "httpx"): "comes with the SDK",
     ("api", "clerk_views.transport"): "built on the SDK and httpx, so the same",
+    ("keys", "cryptography"): "25 ms, and no project's start need wait for them",
+    ("tokens", "jwt"): "the same, as it brings cryptography",
     ("access", "clerk_views.accounts"): "brings models, which need Django's apps loaded; the everyday names do not",
     ("access", "django"): "contrib.auth.models, likewise",
     ("client", "clerk_views.accounts"): "the same",

@@ -88,7 +88,9 @@ def _serving(configuration: dict[str, Any]) -> Iterator[int]:
         )
         port = listener.getsockname()[1]
         try:
-            with urlopen(Request(f"http://127.0.0.1:{port}/bare", headers={"Host": "testserver"}), timeout=30):  # noqa: S310  # our own
+            with urlopen(
+                Request(f"http://127.0.0.1:{port}/bare", headers={"Host": "testserver"}), timeout=30
+            ):  # our own
                 yield port  # it has started
         finally:
             process.terminate()
