@@ -22,7 +22,15 @@ from django.utils.functional import SimpleLazyObject
 
 from clerk_views import answers, csrf, signals
 from clerk_views.auth import ClerkAuth
-from clerk_views.authentication import Memo, RequestState, Verdict, authenticate, memo_of, report_failure
+from clerk_views.authentication import (
+    Memo,
+    RequestState,
+    Verdict,
+    aauthenticate,
+    authenticate,
+    memo_of,
+    report_failure,
+)
 from clerk_views.exceptions import AccountRefused, ClerkError, ClerkUnavailable, NotInMemory
 from clerk_views.requirements import Refusal, Requirement
 
@@ -31,6 +39,31 @@ logger = logging.getLogger("clerk_views")
 View = Callable[..., Any]
 
 _ORIGIN = "_clerk_views_origin"
+
+
+def get_clerk(request: Any) -> ClerkAuth:
+    """
+    Return who is calling, for code outside a decorated view; inside one, what ``request.clerk`` is.
+
+    Nobody, where a cookie came with an unsafe method and without Django's CSRF token: any other site can send that.
+
+    Raises:
+        ClerkUnavailable: It cannot be decided now. Not the same as nobody.
+    """
+    memo = memo_of(request)
+    if memo.auth is None:
+        state = authenticate(request)
+        forgeable = state.auth.is_authenticated and state.carrier == "cookie" and csrf.must_check(memo.request)
+        memo.auth = ClerkAuth.signed_out("csrf-failed") if forgeable and csrf.failure(memo.request) else state.auth
+    return memo.auth
+
+
+async def aget_clerk(request: Any) -> ClerkAuth:
+    """See get_clerk()."""
+    state = await aauthenticate(request)
+    # The secret of the CSRF check may be in the session, and so in the database.
+    on_loop = state.carrier != "cookie" or not csrf.must_check(memo_of(request).request)
+    return get_clerk(request) if on_loop else await sync_to_async(get_clerk)(request)
 
 
 def load_user(request: Any, *, offline: bool = False) -> Any:
@@ -154,8 +187,11 @@ class _LazyUser:
 
 def attach_clerk(request: Any, auth: ClerkAuth | None = None) -> None:
     """Set ``request.clerk`` alone. See attach()."""
-    base = memo_of(request).request
-    request.clerk = base.clerk = auth or SimpleLazyObject(lambda: authenticate(base).auth)  # type: ignore[attr-defined]  # ours to add
+    memo = memo_of(request)
+    base = memo.request
+    if auth is not None:
+        memo.auth = auth
+    request.clerk = base.clerk = auth or SimpleLazyObject(partial(get_clerk, base))  # type: ignore[attr-defined]  # ours to add
 
 
 def attach_user(request: Any, user: Any) -> None:
@@ -177,12 +213,11 @@ def user_of(request: HttpRequest) -> Any:
     from django.contrib.auth.models import AnonymousUser
 
     memo = memo_of(request)
-    state = authenticate(request)
-    if state.auth.is_authenticated:
-        if state.carrier == "cookie" and request.method not in csrf.SAFE_METHODS and csrf.failure(request):
-            return AnonymousUser()  # another site may have sent this; nobody stands behind it
+    auth = get_clerk(request)
+    if auth.is_authenticated:
         return load_user(request)
-    if state.carrier == "header" or memo.session_user is None:
+    # Whoever presents a bearer has chosen it; and behind a forged request nobody stands.
+    if memo.session_user is None or authenticate(request).carrier == "header" or auth.reason == "csrf-failed":
         return AnonymousUser()
     return memo.session_user
 
@@ -214,13 +249,15 @@ def admit(
     page = _is_page(request, view)
     try:
         state = authenticate(request, offline=offline)
+        if page and state.is_handshake:
+            return answers.Handshake()
         auth = auth_for(state, requirement)
         attach(request, auth)
         if not auth.is_authenticated and not requirement.optional:
             return _refuse(request, state, requirement, page, offline)
         if auth.is_authenticated and state.carrier == "header":
             csrf.exempt(base)
-        elif base.method not in csrf.SAFE_METHODS and _must_prove_intent(auth.is_authenticated, view):
+        elif csrf.must_check(base) and _must_prove_intent(auth.is_authenticated, view):
             if offline:
                 raise NotInMemory  # the secret may be in the session, and so in the database
             if csrf.failure(base):
@@ -310,6 +347,8 @@ def _finish(request: Any, response: Any, requirement: Requirement) -> Any:
     """Set the caching headers of a response that depends on who is calling."""
     if isinstance(response, HttpResponseBase):  # else Django says what is wrong with it
         state = memo_of(request).state
+        if state is not None:
+            answers.carry(response, state)
         answers.mark_private(response, personal=not requirement.optional or state is None or state.carrier is not None)
     return response
 

@@ -24,12 +24,23 @@ from tests.views import Raised
 pytestmark = pytest.mark.django_db
 
 PAGE = {"sec-fetch-dest": "document", "accept": "text/html"}
+
+
+def browser() -> Client:
+    """Return a client as a browser that has been here before, on a development instance."""
+    client = Client()
+    client.cookies["__clerk_db_jwt"] = "dvb_1"
+    return client
+
+
 PLAIN_DOORS = [door for door in DOORS if door.kind == "required" and not door.path.startswith("/api")]
 REST_DOORS = [door for door in DOORS if door.path.startswith("/api")]
 
 
 def query(response: Any) -> dict[str, list[str]]:
-    return parse_qs(urlsplit(response["Location"]).query)
+    """Return the parameters of a redirect, but for the one that makes a browser known to a development instance."""
+    found = parse_qs(urlsplit(response["Location"]).query)
+    return {name: values for name, values in found.items() if name != "__clerk_db_jwt"}
 
 
 @pytest.mark.parametrize(
@@ -78,18 +89,18 @@ def test_the_redirect_goes_to_sign_in_and_back_and_is_not_stored(local_clerk: Lo
 
 @pytest.mark.parametrize("path", ["/required/called/", "/class/elsewhere/"])
 def test_a_view_may_have_a_sign_in_page_of_its_own(local_clerk: LocalClerk, path: str) -> None:
-    response = Client().get(path + "?a=1", headers=PAGE)
+    response = browser().get(path + "?a=1", headers=PAGE)
     assert response["Location"] == f"/own-sign-in/?back={path}%3Fa%3D1"
 
 
 def test_a_login_url_may_be_the_name_of_a_url(local_clerk: LocalClerk) -> None:
-    assert Client().get("/required/named/", headers=PAGE)["Location"] == "/named/?next=/required/named/"
+    assert browser().get("/required/named/", headers=PAGE)["Location"] == "/named/?next=/required/named/"
 
 
 def test_the_sign_in_page_follows_from_the_publishable_key(local_clerk: LocalClerk, settings: Any) -> None:
     settings.CLERK_SIGN_IN_URL = None
     settings.CLERK_PUBLISHABLE_KEY = "pk_test_Zm9vLWJhci0xMy5jbGVyay5hY2NvdW50cy5kZXYk"
-    location = Client().get("/required/", headers=PAGE)["Location"]
+    location = browser().get("/required/", headers=PAGE)["Location"]
     assert location.startswith("https://foo-bar-13.accounts.dev/sign-in?redirect_url=")
 
 
@@ -212,7 +223,7 @@ def test_a_bad_cookie_is_sent_to_sign_in_three_times_and_then_told(local_clerk: 
     """RED-03: a browser that follows every redirect comes to rest."""
     stale = local_clerk.token("user_nobody", issued_at=time.time() - 600)
     client = each_world.client
-    client.cookies["__session"] = stale
+    client.cookies.load(local_clerk.session_cookies(stale))
     seen = [each_world.get("/required/", headers=PAGE).status_code for _ in range(5)]
     assert seen == [302, 302, 302, 401, 401]
     cookie = client.cookies[answers.LOOP_COOKIE]
@@ -326,7 +337,7 @@ def test_an_outage_shows_a_page_to_browsers(local_clerk: LocalClerk, each_world:
     """Threats, section 2: 503 page, cookies untouched, no redirect, no sign-out."""
     token = local_clerk.token(local_clerk.add_user(email="ada@example.com"))
     local_clerk.faults.down()
-    each_world.client.cookies["__session"] = token
+    each_world.client.cookies.load(local_clerk.session_cookies(token))
     response = each_world.get("/required/", headers=PAGE)
     assert response.status_code == 503
     assert response["Content-Type"].startswith("text/html")
@@ -368,12 +379,12 @@ def test_error_pages_may_show_who_is_signed_in(
     ]
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
     user = local_clerk.add_user(email="ada@example.com")
-    each_world.client.cookies["__session"] = local_clerk.token(user)
+    each_world.client.cookies.load(local_clerk.session_cookies(local_clerk.token(user)))
     assert each_world.get(path).status_code == 200
     django_user_model.objects.update(is_active=False)
     response = each_world.get(path, headers=PAGE)
     assert (response.status_code, response.content) == (403, b"False True")
-    each_world.client.cookies["__session"] = local_clerk.token(user, header={"kid": "ins_unknown"})
+    each_world.client.cookies.load(local_clerk.session_cookies(local_clerk.token(user, header={"kid": "ins_unknown"})))
     local_clerk.faults.down()
     settings.CLERK_SECRET_KEY = "sk_test_another"  # whose keys were never seen
     response = each_world.get(path, headers=PAGE)

@@ -122,7 +122,7 @@ def test_a_bad_clerk_bearer_is_401_whatever_stands_first(
 
 def test_a_stale_cookie_leaves_open_views_open(local_clerk: LocalClerk, ada: Any) -> None:
     client = Client()
-    client.cookies["__session"] = local_clerk.token(ada, expires_in=-60)
+    client.cookies.load(local_clerk.session_cookies(local_clerk.token(ada, expires_in=-60)))
     assert client.get("/api/open/").status_code == 200
     assert client.get("/api/").status_code == 401
 
@@ -133,14 +133,14 @@ def test_session_users_beside_clerk_users(local_clerk: LocalClerk, ada: Any, sam
     client.force_login(sam)
     assert client.get(path).json()["user"] == sam.pk
     client.logout()
-    client.cookies["__session"] = local_clerk.token(ada)
+    client.cookies.load(local_clerk.session_cookies(local_clerk.token(ada)))
     assert client.get(path).json()["clerk"] == ada.id
 
 
 def test_a_stale_cookie_beside_a_session(local_clerk: LocalClerk, ada: Any, sam: Any) -> None:
     client = Client()
     client.force_login(sam)
-    client.cookies["__session"] = local_clerk.token(ada, expires_in=-60)
+    client.cookies.load(local_clerk.session_cookies(local_clerk.token(ada, expires_in=-60)))
     assert client.get("/api/then-session/").json()["user"] == sam.pk
 
 

@@ -19,9 +19,10 @@ PACKAGE = Path(clerk_views.__file__).parent
 # From the floor up; a module imports from rows below its own only.
 ROWS = [
     {"authorization", "conf", "exceptions", "signals"},
+    {"cookies"},
     {"auth", "tokens", "transport", "models", "profiles"},
     {"api", "columns", "freshness", "frontend", "requirements", "rows"},
-    {"keys", "sync"},
+    {"keys", "sync", "handshake"},
     {"authentication", "accounts"},
     {"answers", "csrf"},
     {"access"},
@@ -31,7 +32,7 @@ ROW = {module: row for row, modules in enumerate(ROWS) for module in modules}
 
 # Beside the rows: what each may import.
 BESIDE = {
-    "": {"auth", "authentication", "client", "decorators"},  # the package itself: the everyday names
+    "": {"access", "auth", "authentication", "client", "decorators"},  # the package itself: the everyday names
     "admin": {"models"},
     "apps": {"checks"},
     "checks": {"conf", "keys", "requirements"},
@@ -142,7 +143,8 @@ sys.modules["rest_framework"] = None
 from clerk_views import *
 import clerk_views
 assert all(hasattr(clerk_views, name) for name in clerk_views.__all__)
-heavy = {"clerk_backend_api", "httpx", "django.contrib.auth.models", "django.contrib.contenttypes.models"}
+heavy = {"clerk_backend_api", "httpx", "cryptography", "jwt"}  # 130, 25 and 25 ms of every project's start
+heavy |= {"django.contrib.auth.models", "django.contrib.contenttypes.models"}
 print(sorted(heavy & sys.modules.keys()))
 """
     done = _python(code)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clerk_views.testing import LocalClerk
-from tests.benchmarks import growth, importing, report, serving
+from tests.benchmarks import growth, importing, remembering, report, serving
 from tests.benchmarks.measuring import Requests
 from tests.settings import SCRATCH, SERVICES
 
@@ -38,6 +38,9 @@ def main() -> None:
             }
         if not arguments.only:
             found["import"] = importing.measure()
+            say(f"memory for {arguments.tokens} tokens")
+            found["memory"] = {kind: remembering.measure(kind, arguments.tokens)[-1] for kind in ("good", "bad")}
+            found["tokens"] = arguments.tokens
             found["http"] = serving.measure(clerk, scratch, arguments.seconds, say)
             found["growth"] = growth.measure(clerk, scratch, SERVICES["postgresql"], arguments.users, say)
     print(report.table(found))
@@ -47,8 +50,10 @@ def main() -> None:
         (arguments.out / "bars.svg").write_text(report.bars(found), "utf-8")
     if arguments.readme:
         text = README.read_text("utf-8")
-        between = re.compile(r"(<!-- speed -->\n).*?(\n<!-- /speed -->)", re.DOTALL)
-        README.write_text(between.sub(lambda match: match[1] + report.section(found) + match[2], text), "utf-8")
+        between = re.compile(r"(<!-- speed -->\n).*?(<!-- /speed -->)", re.DOTALL)
+        README.write_text(
+            between.sub(lambda match: f"{match[1]}\n{report.section(found)}\n\n{match[2]}", text), "utf-8"
+        )
 
 
 def _arguments() -> argparse.Namespace:
@@ -57,6 +62,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=100, help="of one case in a row")
     parser.add_argument("--seconds", type=int, default=3, help="of each turn over HTTP")
     parser.add_argument("--users", type=int, default=100_000, help="rows of the large user table")
+    parser.add_argument("--tokens", type=int, default=100_000, help="of each kind, that one process sees")
     parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name has this in it; writes nothing")
     parser.add_argument("--out", type=Path, default=HERE, help="where results.json and bars.svg go")
     parser.add_argument("--readme", action="store_true", help="bring the README's section up to date, too")

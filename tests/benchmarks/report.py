@@ -10,6 +10,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from tests.benchmarks.cases import PICTURE
+from tests.benchmarks.remembering import AT_MOST
 
 _PACKAGES = (
     "django",
@@ -74,6 +75,9 @@ def verdicts(found: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
         if "skipped" not in row:
             name = f"{row['name']}, {row['users'][1]} users / {row['users'][0]}"
             rows.append((name, times(row["ratio"][1]), f"≤ {row['at_most']} ×", row["ratio"][1] <= row["at_most"]))
+    for kind, grown in found.get("memory", {}).items():
+        name = f"memory for {found['tokens']} {kind} tokens"
+        rows.append((name, f"{grown:.1f} MB", f"≤ {AT_MOST} MB", grown <= AT_MOST))
     if "import" in found:
         cost = found["import"]
         rows.append(
@@ -84,7 +88,7 @@ def verdicts(found: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
 
 def table(found: dict[str, Any]) -> str:
     """Return everything as text."""
-    width = max(len(row["name"]) for row in found["rows"])
+    width = max(len(name) for name in [*(row["name"] for row in found["rows"]), *(row[0] for row in verdicts(found))])
     lines = ["", ", ".join(f"{name} {value}" for name, value in found["where"].items())]
     lines.append(f"{found['rounds']} rounds of {found['requests']} requests; µs of CPU time, and by the clock")
     base = None
