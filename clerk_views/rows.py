@@ -96,7 +96,7 @@ def read(clerk_id: str) -> list[Any]:
     """Return the users of a Clerk id as the user model's default manager has them, ``clerk_account`` beside each."""
     manager = get_user_model()._default_manager
     connection: Any = connections[manager.db]
-    prepared = connection.__dict__.get(_ATTRIBUTE)
+    prepared: _Prepared | None = connection.__dict__.get(_ATTRIBUTE)
     if prepared is None or prepared.manager is not manager or prepared.use_tz != settings.USE_TZ:
         prepared = _Prepared(manager, settings.USE_TZ, _build(manager, connection))
         connection.__dict__[_ATTRIBUTE] = prepared
@@ -111,7 +111,8 @@ def _by_orm(manager: models.Manager[Any], clerk_id: str) -> models.QuerySet[Any]
 
 def _build(manager: models.Manager[Any], connection: Any) -> _Query | None:
     """Return the query in this database's words; None where it cannot be known to stay the same."""
-    if not (_is_plain(type(manager), models.Manager) and _is_plain(manager._queryset_class, models.QuerySet)):
+    rows_of: type = getattr(manager, "_queryset_class", object)
+    if not (_is_plain(type(manager), models.Manager) and _is_plain(rows_of, models.QuerySet)):
         return None
     compiler = _by_orm(manager, _ANYBODY).query.get_compiler(connection=connection)
     sql, params = compiler.as_sql()

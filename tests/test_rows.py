@@ -223,12 +223,12 @@ class OtherRows(models.QuerySet[Any]):
 
 
 class OtherColumns(UserManager[Any]):
-    def get_queryset(self) -> models.QuerySet[Any]:
+    def get_queryset(self) -> Any:
         return super().get_queryset().defer("first_name").annotate(named=F("username"))
 
 
 class OtherRelations(UserManager[Any]):
-    def select_related(self, *fields: Any) -> models.QuerySet[Any]:
+    def select_related(self, *fields: Any) -> Any:
         return super().select_related(*fields).annotate(named=Value(1))
 
 

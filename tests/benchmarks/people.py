@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from clerk_views import clerk_client, clerk_required
 from clerk_views.models import ClerkAccount
-from tests.benchmarks.urls import key_of
+from tests.benchmarks.urls import with_user
 
 _BATCH = 5_000
 
@@ -49,7 +49,7 @@ def _each(calls: list[Callable[[], Any]]) -> float:
 
 def sign_in(tokens: list[str]) -> float:
     """Bring new users to a protected view, the call to Clerk's API included."""
-    view = clerk_required(lambda request: key_of(request.user))
+    view = clerk_required(with_user)
 
     def visit(token: str) -> None:
         response = view(RequestFactory().get("/", headers={"authorization": f"Bearer {token}"}))

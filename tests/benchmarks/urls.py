@@ -7,12 +7,13 @@ from importlib.util import find_spec
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.views import View
+
+from tests.benchmarks.settings import LIBRARY
 
 THE_USER = 1  # the primary key of the only user
 
@@ -54,7 +55,7 @@ urlpatterns = [
     path("async/auser", async_with_user),
 ]
 
-if settings.LIBRARY == "clerk_views":
+if LIBRARY == "clerk_views":
     from clerk_views import clerk_optional, clerk_required
     from clerk_views.mixins import ClerkLoginRequiredMixin, ClerkOptionalMixin
 
@@ -100,7 +101,7 @@ if find_spec("rest_framework"):
         return Api.as_view()
 
     urlpatterns += [path("api/bare", api_view([], AllowAny))]
-    if settings.LIBRARY == "clerk_views":
+    if LIBRARY == "clerk_views":
         from clerk_views.drf import ClerkAuthentication, IsClerkAuthenticated
 
         urlpatterns += [

@@ -77,8 +77,8 @@ def test_the_prepared_row_is_the_row() -> None:
     user.balance, user.shared = Decimal("12.50"), {"a": [1]}
     user.save()
     plain = User._default_manager.select_related("clerk_account").get(pk=user.pk)
-    for read in (read_user("user_1"), read_user("user_1")):
-        assert read is not None
+    for _ in range(2):
+        read: Any = read_user("user_1")
         for found, expected in ((read, plain), (read.clerk_account, plain.clerk_account)):
             values = {field.attname: getattr(found, field.attname) for field in found._meta.concrete_fields}
             assert values == {name: getattr(expected, name) for name in values}
@@ -86,12 +86,13 @@ def test_the_prepared_row_is_the_row() -> None:
 
 
 @only("MemberUser")
-def test_a_user_in_two_tables_is_saved_into_both() -> None:
-    sync_django_user(user_body(id="user_1"))
-    user: Any = read_user("user_1")
-    user.name, user.handle = "Ada", "countess"
-    user.save()
-    assert User.objects.named("Ada").get().handle == "countess"
+class TestMemberUser:
+    def test_a_user_in_two_tables_is_saved_into_both(self) -> None:
+        sync_django_user(user_body(id="user_1"))
+        user: Any = read_user("user_1")
+        user.name, user.handle = "Ada", "countess"
+        user.save()
+        assert User.objects.named("Ada").get().handle == "countess"
 
 
 @only("BareUser")
