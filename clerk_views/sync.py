@@ -16,6 +16,7 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.db import DataError, Error, IntegrityError, OperationalError, connections, models, router, transaction
+from django.db.models.functions import Lower
 from django.utils import timezone
 
 from clerk_views import signals
@@ -167,7 +168,14 @@ class _Attempt:
         if field is None or email is None or not self.config.link_by_email:
             return None
         # The query only proposes: databases differ in which letters they take for the same (USR-02).
-        candidates = self.users.filter(**{f"{field.name}__iexact": email})
+        if connections[self.db].features.supports_expression_indexes:
+            # Not "iexact", which no index serves on SQLite, and on PostgreSQL one on UPPER alone. Measured with 100 000
+            # users: 0.1 ms with an index on Lower(), as ClerkUser has it, 10 to 30 ms without.
+            candidates = self.users.alias(clerk_address=Lower(field.name)).filter(
+                clerk_address=Lower(models.Value(email))
+            )
+        else:  # MariaDB, whose columns compare so themselves, and have plain indexes for it
+            candidates = self.users.filter(**{f"{field.name}__iexact": email})
         users = [user for user in candidates if _same_email(getattr(user, field.name), email)]
         if not users:
             return None

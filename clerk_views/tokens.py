@@ -17,15 +17,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import Any, TypeGuard
-
-import jwt
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from clerk_views import cookies
 from clerk_views.conf import Config
 from clerk_views.cookies import Cookies, Seen
 from clerk_views.exceptions import TokenRefused
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 #: Characters. Servers cut headers at 8 to 64 KiB; Clerk's tokens stay under 4 KiB because a cookie must hold them.
 MAX_TOKEN_LENGTH = 16_384
@@ -210,6 +210,8 @@ def verify_handshake(parsed: Parsed, key: RSAPublicKey) -> list[Any]:
     Raises:
         TokenRefused: ``token-invalid-signature``, or ``token-invalid`` when there is no list in it.
     """
+    import jwt  # see verify()
+
     try:
         claims: dict[str, Any] = jwt.decode(
             parsed.token,
@@ -254,6 +256,8 @@ def verify(
 
     Source: Clerk, "Manual JWT verification"; RFC 7519, section 4.1. Stricter where the threat table says so.
     """
+    import jwt  # with cryptography 25 ms, which no project's start need wait for
+
     leeway = config.clock_skew if leeway is None else leeway
     try:
         claims: dict[str, Any] = jwt.decode(

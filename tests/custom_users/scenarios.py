@@ -7,6 +7,7 @@ Threats: USR-04, USR-06, USR-07, USR-09, USR-11, LFC-01, LFC-02.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -61,11 +62,37 @@ def test_a_deleted_user_is_inactive() -> None:
     sync_django_user(body)
     user = sync_django_user({"id": body["id"], "deleted": True})
     assert user.clerk_account.deactivated
-    assert user.is_active is (User.__name__ == "BareUser")
+    assert user.is_active is (User.__name__ in ("BareUser", "MemberUser"))
 
 
 def test_the_checks_are_content_with_the_model() -> None:
     call_command("check", fail_level="ERROR")
+
+
+def test_the_prepared_row_is_the_row() -> None:
+    """Whatever the model is made of: keys, tables, columns with a mind of their own."""
+    user = sync_django_user(user_body(id="user_1", email="ada@example.com"))
+    user.books = ("Sketch", "Notes")
+    user.born = datetime(1815, 12, 10, 12, tzinfo=UTC)
+    user.balance, user.shared = Decimal("12.50"), {"a": [1]}
+    user.save()
+    plain = User._default_manager.select_related("clerk_account").get(pk=user.pk)
+    for _ in range(2):
+        read: Any = read_user("user_1")
+        for found, expected in ((read, plain), (read.clerk_account, plain.clerk_account)):
+            values = {field.attname: getattr(found, field.attname) for field in found._meta.concrete_fields}
+            assert values == {name: getattr(expected, name) for name in values}
+            assert [type(value) for value in values.values()] == [type(getattr(expected, name)) for name in values]
+
+
+@only("MemberUser")
+class TestMemberUser:
+    def test_a_user_in_two_tables_is_saved_into_both(self) -> None:
+        sync_django_user(user_body(id="user_1"))
+        user: Any = read_user("user_1")
+        user.name, user.handle = "Ada", "countess"
+        user.save()
+        assert User.objects.named("Ada").get().handle == "countess"
 
 
 @only("BareUser")
