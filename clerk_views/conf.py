@@ -23,6 +23,7 @@ from django.conf import LazySettings, Settings, UserSettingsHolder, global_setti
 from django.core.exceptions import ImproperlyConfigured
 from django.views.decorators.debug import sensitive_variables
 
+MIN_WEBHOOK_SECRET = 16  # bytes
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 #: Columns that carry privileges or identity. The sync never writes them, whatever CLERK_USER_FIELDS says.
@@ -226,6 +227,25 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(values)
 
 
+def _webhook_secrets(value: Any) -> tuple[bytes, ...]:
+    """Decode the secrets: one, several with blanks between them (an environment variable is one text), or a list."""
+    secrets = []
+    for text in _texts(value.split() if isinstance(value, str) else value):
+        match = re.fullmatch(r"whsec_([A-Za-z0-9+/]+={0,2})", text.strip())
+        try:
+            secret = base64.b64decode(match[1] + "=" * (-len(match[1]) % 4), validate=True) if match else b""
+        except binascii.Error:
+            secret = b""
+        if len(secret) < MIN_WEBHOOK_SECRET:
+            raise SettingError(
+                f"has an entry that is not a signing secret of at least {MIN_WEBHOOK_SECRET} bytes; it is {shown(text)}.",
+                "Copy the signing secret (it starts with 'whsec_') of the endpoint from the webhooks page of Clerk's "
+                "dashboard, whole. To change it without a gap, list the new and the old one.",
+            )
+        secrets.append(secret)
+    return tuple(secrets)
+
+
 def _number(lowest: int, highest: int, unit: str) -> Callable[[Any], int]:
     def parse(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
@@ -387,6 +407,21 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("CLERK_PROXY_URL", "E018", None, _page_url, "Address of a proxy in front of Clerk's Frontend API."),
     Setting("CLERK_DOMAIN", "E019", None, _text, "Domain of a satellite application."),
     Setting("CLERK_IS_SATELLITE", "E020", False, _boolean, "Whether this is a satellite application."),
+    Setting(
+        "CLERK_CHECK_REVOKED_SESSIONS",
+        "E043",
+        False,
+        _boolean,
+        "Refuse revoked sessions at once, not when their token expires. Needs webhooks and a shared cache.",
+    ),
+    Setting(
+        "CLERK_WEBHOOK_SIGNING_SECRET",
+        "E046",
+        (),
+        _webhook_secrets,
+        "Text, or a list while it is being changed: what webhooks are signed with (`whsec_…`).",
+        from_environment=True,
+    ),
 )
 
 #: Names that later versions give a meaning to. Known, so that they are no misspelling; a check says they do nothing
@@ -394,14 +429,12 @@ SETTINGS: tuple[Setting, ...] = (
 RESERVED_SETTINGS = (
     "CLERK_ACCEPTS_TOKEN",
     "CLERK_AFTER_SIGN_OUT_URL",
-    "CLERK_CHECK_REVOKED_SESSIONS",
     "CLERK_JS_VERSION",
     "CLERK_MACHINE_SECRET_KEY",
     "CLERK_ORGANIZATION_PATTERNS",
     "CLERK_PERSONAL_ACCOUNT_PATTERNS",
     "CLERK_SATELLITE_AUTO_SYNC",
     "CLERK_SIGN_UP_URL",
-    "CLERK_WEBHOOK_SIGNING_SECRET",
 )
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
@@ -440,6 +473,8 @@ class Config:
         self.proxy_url: str | None = parsed["CLERK_PROXY_URL"]
         self.domain: str | None = parsed["CLERK_DOMAIN"]
         self.is_satellite: bool = parsed["CLERK_IS_SATELLITE"]
+        self.check_revoked_sessions: bool = parsed["CLERK_CHECK_REVOKED_SESSIONS"]
+        self.webhook_secrets: tuple[bytes, ...] = parsed["CLERK_WEBHOOK_SIGNING_SECRET"]  # decoded; empty for none
         self._issuer: tuple[str, ...] = parsed["CLERK_ISSUER"]
         self._sign_in_url: str | None = parsed["CLERK_SIGN_IN_URL"]
         if self.jwt_key is None and self.secret_key is None:

@@ -18,10 +18,10 @@ PACKAGE = Path(clerk_views.__file__).parent
 
 # From the floor up; a module imports from rows below its own only.
 ROWS = [
-    {"authorization", "conf", "exceptions", "signals"},
+    {"authorization", "conf", "exceptions", "signals", "strict_json"},
     {"auth", "tokens", "transport", "models", "profiles"},
     {"api", "columns", "freshness"},
-    {"keys", "sync"},
+    {"keys", "revocation", "sync"},
     {"authentication", "accounts"},
     {"answers", "csrf"},
     {"access"},
