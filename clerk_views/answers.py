@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from django.conf import settings
 from django.contrib.auth import REDIRECT_FIELD_NAME
@@ -28,6 +28,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.module_loading import import_string
 
 from clerk_views.authentication import RequestState, memo_of
+from clerk_views.conf import below
 from clerk_views.exceptions import ClerkError, ClerkUnavailable
 from clerk_views.requirements import Refusal
 
@@ -191,16 +192,27 @@ def mark_private(response: HttpResponseBase, *, personal: bool = True) -> None:
 def _to_sign_in(
     request: HttpRequest, state: RequestState, login_url: str | None, redirect_field_name: str | None
 ) -> HttpResponseBase:
-    response: HttpResponse
-    turn = next_turn(request, request.path)
-    if turn is None:
+    return send_on(request, state, _sign_in_address(request, state, login_url, redirect_field_name), place=request.path)
+
+
+def send_on(request: HttpRequest, state: RequestState, address: str, *, place: str) -> HttpResponseBase:
+    """
+    Redirect a visitor to ``address``, but only a few times in a row for the same place that he wants to reach (RED-03).
+
+    Afterwards he is told what is wrong: that he is not signed in, or, if he is, that he may not go there.
+    """
+    response: HttpResponseBase
+    turn = next_turn(request, place)
+    if turn is None and state.auth.is_authenticated:
+        response = forbidden(request, "redirect-loop", page=True)
+    elif turn is None:
         response = HttpResponse(
             _PAGE.format(title="You are not signed in", text="Signing in did not work. Try again in a moment."),
             status=401,
         )
         response["WWW-Authenticate"] = challenge(state)
     else:
-        response = HttpResponseRedirect(_sign_in_address(request, login_url, redirect_field_name))
+        response = HttpResponseRedirect(address)
         count_turn(request, response, turn)
     response["Cache-Control"] = "no-store"
     return response
@@ -218,25 +230,113 @@ def next_turn(request: HttpRequest, path: str) -> str | None:
     return None if turns >= LOOP_LIMIT else f"{turns + 1}.{place}"
 
 
-def count_turn(request: HttpRequest, response: HttpResponse, turn: str) -> None:
+def count_turn(request: HttpRequest, response: HttpResponseBase, turn: str) -> None:
     """Count a trip to a sign-in page. See next_turn()."""
     response.set_cookie(
         LOOP_COOKIE, turn, max_age=LOOP_SECONDS, httponly=True, samesite="Lax", secure=request.is_secure()
     )
 
 
-def _sign_in_address(request: HttpRequest, login_url: str | None, redirect_field_name: str | None) -> str:
+def _sign_in_address(
+    request: HttpRequest, state: RequestState, login_url: str | None, redirect_field_name: str | None
+) -> str:
     clerk_url = memo_of(request).config.sign_in_url
     if login_url is None and clerk_url is not None:
-        target, field_name = clerk_url, redirect_field_name or CLERK_REDIRECT_FIELD_NAME
-    else:
-        target = resolve_url(login_url or settings.LOGIN_URL)
-        field_name = redirect_field_name or REDIRECT_FIELD_NAME
-    parts = urlsplit(target)
-    back = return_url(request, absolute=bool(parts.netloc))
+        back = return_url(request, absolute=_is_elsewhere(request, clerk_url))
+        return clerk_address(request, clerk_url, back, state=state, field_name=redirect_field_name)
+    parts = urlsplit(resolve_url(login_url or settings.LOGIN_URL))
     query = QueryDict(parts.query, mutable=True)
-    query[field_name] = back
+    query[redirect_field_name or REDIRECT_FIELD_NAME] = return_url(request, absolute=bool(parts.netloc))
     return urlunsplit(parts._replace(query=query.urlencode(safe="/")))
+
+
+def clerk_address(
+    request: HttpRequest,
+    page: str,
+    back: str,
+    *,
+    state: RequestState | None = None,
+    field_name: str | None = None,
+) -> str:
+    """
+    Return the address of a sign-in or sign-up page that leads back to ``back`` afterwards.
+
+    Args:
+        page: Clerk's hosted page or the project's own: an absolute address or a path.
+        back: An absolute address or a path that is safe to go to; made absolute for pages of another host.
+        state: How the visitor stands with Clerk. One with a task to finish is led to the hosted page for that; a page
+            of the project's own finds out by itself.
+        field_name: The parameter for ``back``; None: Clerk's ``redirect_url``.
+
+    Source: Clerk's backend SDK, "redirect to sign-in".
+    """
+    config = memo_of(request).config
+    parts = urlsplit(page)
+    query = QueryDict(parts.query, mutable=True)
+    if _is_elsewhere(request, page):
+        back = urljoin(f"{request.scheme}://{request.get_host()}", back)
+        if config.is_satellite:
+            # Tells us on the way back that the primary domain has somebody to share with us.
+            back = _with_parameter(back, "__clerk_synced", "false")
+        if state is not None and state.auth.status == "pending":
+            parts = urlsplit(below(page, "tasks"))
+        browser = _development_browser(request)
+        if browser is not None:
+            query["__clerk_db_jwt"] = browser
+    query[field_name or CLERK_REDIRECT_FIELD_NAME] = back
+    return urlunsplit(parts._replace(query=query.urlencode(safe="/")))
+
+
+def _is_elsewhere(request: HttpRequest, address: str) -> bool:
+    """Whether an address is of another host or port than the request."""
+    return urlsplit(address).netloc not in ("", request.get_host())
+
+
+def _with_parameter(address: str, name: str, value: str) -> str:
+    parts = urlsplit(address)
+    query = QueryDict(parts.query, mutable=True)
+    query[name] = value
+    return urlunsplit(parts._replace(query=query.urlencode(safe="/")))
+
+
+def _development_browser(request: HttpRequest) -> str | None:
+    """
+    Return what makes this browser known to a development instance, whose pages are on another site and see no cookie.
+
+    Never anything in production (RED-05). Source: Clerk, "development browser".
+    """
+    key = memo_of(request).config.publishable_key
+    if key is None or key.is_production:
+        return None
+    for name in (f"__clerk_db_jwt_{key.cookie_suffix}", "__clerk_db_jwt"):
+        value = request.COOKIES.get(name, "")
+        if re.fullmatch(r"[A-Za-z0-9._-]{1,4096}", value):
+            return value
+    return None
+
+
+def asked_return_url(request: HttpRequest) -> str | None:
+    """
+    Return where the visitor asks to be taken, by Django's parameter or Clerk's; None unless that is one safe address.
+
+    Of two addresses, one could be checked and the other be followed (RED-01).
+    """
+    asked = [
+        address
+        for name in (REDIRECT_FIELD_NAME, CLERK_REDIRECT_FIELD_NAME)
+        for source in (request.GET, request.POST)
+        for address in source.getlist(name)
+    ]
+    return asked[0] if len(asked) == 1 and is_safe_return_url(request, asked[0]) else None
+
+
+def after_sign_in(request: HttpRequest) -> str:
+    """Return where a visitor goes once signed in: where he asks to, if that is safe, else LOGIN_REDIRECT_URL."""
+    asked = asked_return_url(request)
+    # Not to this very view: it would send him on to itself.
+    if asked is not None and urlsplit(asked).path != request.path:
+        return asked
+    return resolve_url(settings.LOGIN_REDIRECT_URL)
 
 
 def return_url(request: HttpRequest, *, absolute: bool) -> str:

@@ -253,6 +253,35 @@ class ClerkApi:
 
         return self._call(fetch, budget)
 
+    def revoke_session(self, session_id: str, budget: Budget) -> bool:
+        """
+        End a session at Clerk; False if Clerk has no such session to end, or not any more.
+
+        Raises:
+            ClerkUnavailable: There is no answer; the session may go on.
+        """
+        sessions = self.sdk.sessions  # imported here, before time counts
+        from clerk_backend_api.models import ClerkBaseError, ResponseValidationError
+
+        segment = quote(session_id, safe="", errors="replace").replace(".", "%2E")
+
+        def revoke() -> bool:
+            session: Any
+            try:
+                session = sessions.revoke(session_id=segment)
+            except ClerkBaseError as error:
+                # About this session alone: no reason to leave the API alone, as other failures are.
+                if error.status_code in (400, 404, 410, 422) and error.headers.get("content-type") != "text/html":
+                    return False
+                if not isinstance(error, ResponseValidationError):
+                    raise
+                session = _readable(_lenient(error))
+            if getattr(session, "id", None) != session_id:
+                raise ValueError("not the session that was to be ended")
+            return True
+
+        return self._call(revoke, budget)
+
     def _call(self, fetch: Callable[[], T], budget: Budget) -> T:
         with budget.spending():
             self._breaker.check()

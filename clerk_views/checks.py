@@ -14,18 +14,26 @@ W032        origins are not checked
 W033        plain http:// origins (with --deploy)
 E034        the stand-in for Clerk configured (with --deploy)
 E035, W036  middleware missing or in the wrong order
+E038, E039, E043, E044, E046  rules of single settings, too
+W050        revoked sessions are looked for where nobody notes them
+E047        a sign-in page that is the view which sends visitors there
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core import checks
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
+from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
 from clerk_views import keys
@@ -40,7 +48,7 @@ _CSRF_MIDDLEWARE = "django.middleware.csrf.CsrfViewMiddleware"
 
 def register() -> None:
     """Add the checks to Django's; called once, when the app is ready."""
-    for check in (check_values, check_relations, check_names, check_middleware):
+    for check in (check_values, check_relations, check_names, check_middleware, check_pages):
         checks.register(check, "clerk_views", checks.Tags.security)
     checks.register(check_deployment, "clerk_views", checks.Tags.security, deploy=True)
 
@@ -105,7 +113,33 @@ def check_values(**kwargs: object) -> list[Problem]:
         for issuer in values["CLERK_ISSUER"]
         if not issuer.startswith("https://") or issuer.endswith("/")
     ]
-    return [*problems, *_check_user_fields(values["CLERK_USER_FIELDS"])]
+    return [*problems, *_check_user_fields(values["CLERK_USER_FIELDS"]), *_check_revoked_sessions(values)]
+
+
+def is_shared(alias: str) -> bool:
+    """Say whether a cache of CACHES is one for all processes, as far as Django's own tell."""
+    backend = import_string(settings.CACHES[alias]["BACKEND"])
+    return not issubclass(backend, (LocMemCache, DummyCache))
+
+
+def _check_revoked_sessions(values: Mapping[str, Any]) -> Iterator[Problem]:
+    if not values["CLERK_CHECK_REVOKED_SESSIONS"]:
+        return
+    alias = values["CLERK_CACHE_ALIAS"] or "default"
+    if alias in settings.CACHES and not is_shared(alias):
+        yield _warning(
+            "W050",
+            f"CLERK_CHECK_REVOKED_SESSIONS is True, but each process has the cache {quoted(alias)} for itself, or "
+            "nothing stays in it: a session that is revoked in one is good in the others until its token expires.",
+            "Let CLERK_CACHE_ALIAS name a cache that all processes share: Redis, Memcached, or the database.",
+        )
+    if not values["CLERK_WEBHOOK_SIGNING_SECRET"]:
+        yield _warning(
+            "W050",
+            "CLERK_CHECK_REVOKED_SESSIONS is True, but without CLERK_WEBHOOK_SIGNING_SECRET Clerk cannot tell which "
+            "sessions are revoked.",
+            "Add a webhook for session.* events in Clerk's dashboard and set its signing secret, or remove the setting.",
+        )
 
 
 def _check_user_fields(mapping: Mapping[str, str | None]) -> Iterator[Problem]:
@@ -234,6 +268,32 @@ def check_middleware(**kwargs: object) -> list[Problem]:
                 f"Add '{_CSRF_MIDDLEWARE}' to MIDDLEWARE.",
             )
         )
+    return problems
+
+
+def check_pages(**kwargs: object) -> list[Problem]:
+    """Check that clerk_views.urls, where included, does not send visitors in circles."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    values, _ = _parse()
+    views = {}
+    for name in ("sign-in", "sign-up"):
+        with suppress(NoReverseMatch):  # the project does without them
+            views[reverse(f"clerk_views:{name}")] = name
+    problems = []
+    for setting in ("CLERK_SIGN_IN_URL", "CLERK_SIGN_UP_URL"):
+        address = urlsplit(values[setting] or "")
+        ours = not address.netloc or f"{address.scheme}://{address.netloc}" in values["CLERK_AUTH_PARTIES"]
+        if ours and address.path in views:
+            problems.append(
+                _error(
+                    "E047",
+                    f"{setting} leads to the view 'clerk_views:{views[address.path]}', which shows no form but sends "
+                    "visitors to the page that this setting names.",
+                    "Set it to the page with {% clerk_component %}, or remove it for Clerk's hosted page. LOGIN_URL is "
+                    "where the view's name belongs.",
+                )
+            )
     return problems
 
 

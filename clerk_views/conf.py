@@ -57,6 +57,12 @@ DEFAULT_USER_CLAIMS = MappingProxyType(
 )
 
 
+def below(address: str, step: str) -> str:
+    """Return the address of a step below a page; its query and fragment stay."""
+    parts = urlsplit(address)
+    return parts._replace(path=f"{parts.path.rstrip('/')}/{step}").geturl()
+
+
 class SettingError(ValueError):
     """
     A value that cannot be used.
@@ -238,7 +244,7 @@ def _webhook_secrets(value: Any) -> tuple[bytes, ...]:
             secret = b""
         if len(secret) < MIN_WEBHOOK_SECRET:
             raise SettingError(
-                f"has an entry that is not a signing secret of at least {MIN_WEBHOOK_SECRET} bytes; it is {shown(text)}.",
+                f"has an entry that is no signing secret of {MIN_WEBHOOK_SECRET} bytes or more; it is {shown(text)}.",
                 "Copy the signing secret (it starts with 'whsec_') of the endpoint from the webhooks page of Clerk's "
                 "dashboard, whole. To change it without a gap, list the new and the old one.",
             )
@@ -309,10 +315,28 @@ def _user_claims(value: Any) -> Mapping[str, str]:
 
 def _page_url(value: Any) -> str | None:
     text = _text(value)
-    if text is not None and not re.fullmatch(r"(?:https?://[^\s\\]+|/(?![/\\])[^\s\\]*)", text):
+    if text is None:
+        return None
+    try:
+        urlsplit(text)
+        usable = re.fullmatch(r"(?:https?://[^\s\\]+|/(?![/\\])[^\s\\]*)", text) is not None
+    except ValueError:  # brackets without an address between them
+        usable = False
+    if not usable:
         raise SettingError(
             f"must be an absolute http(s) address or a path that starts with one '/'; it is {quoted(text)}.",
             "Write for example https://accounts.example.com/sign-in or /sign-in.",
+        )
+    return text
+
+
+def _js_version(value: Any) -> str:
+    text = _text(value) or "6"
+    # What a content delivery network takes for a version of an npm package, and nothing that would lead elsewhere.
+    if not re.fullmatch(r"[0-9]{1,4}|[0-9]+\.[0-9]+\.[0-9]+(?:-[0-9A-Za-z.\-]+)?|(?!v[0-9])[a-z][a-z0-9\-]+", text):
+        raise SettingError(
+            f"must be a major, an exact version or an npm tag of @clerk/clerk-js; it is {quoted(text)}.",
+            'Write for example "6", "6.40.0" or "latest", or remove the setting.',
         )
     return text
 
@@ -408,6 +432,21 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("CLERK_DOMAIN", "E019", None, _text, "Domain of a satellite application."),
     Setting("CLERK_IS_SATELLITE", "E020", False, _boolean, "Whether this is a satellite application."),
     Setting(
+        "CLERK_SIGN_UP_URL",
+        "E038",
+        None,
+        _page_url,
+        "Sign-up page. Derived: `/create` below `CLERK_SIGN_IN_URL`, or else from the publishable key.",
+    ),
+    Setting("CLERK_AFTER_SIGN_OUT_URL", "E039", None, _page_url, "Where signing out leads; else to the site's root."),
+    Setting(
+        "CLERK_JS_VERSION",
+        "E044",
+        "6",
+        _js_version,
+        "clerk-js that `{% clerk_js %}` loads: a major, an exact version or an npm tag.",
+    ),
+    Setting(
         "CLERK_CHECK_REVOKED_SESSIONS",
         "E043",
         False,
@@ -428,13 +467,10 @@ SETTINGS: tuple[Setting, ...] = (
 #: yet.
 RESERVED_SETTINGS = (
     "CLERK_ACCEPTS_TOKEN",
-    "CLERK_AFTER_SIGN_OUT_URL",
-    "CLERK_JS_VERSION",
     "CLERK_MACHINE_SECRET_KEY",
     "CLERK_ORGANIZATION_PATTERNS",
     "CLERK_PERSONAL_ACCOUNT_PATTERNS",
     "CLERK_SATELLITE_AUTO_SYNC",
-    "CLERK_SIGN_UP_URL",
 )
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
@@ -473,10 +509,13 @@ class Config:
         self.proxy_url: str | None = parsed["CLERK_PROXY_URL"]
         self.domain: str | None = parsed["CLERK_DOMAIN"]
         self.is_satellite: bool = parsed["CLERK_IS_SATELLITE"]
+        self.own_sign_in_url: str | None = parsed["CLERK_SIGN_IN_URL"]  # None: left to Clerk
+        self.own_sign_up_url: str | None = parsed["CLERK_SIGN_UP_URL"]  # None: left to Clerk
+        self.after_sign_out_url: str | None = parsed["CLERK_AFTER_SIGN_OUT_URL"]
+        self.js_version: str = parsed["CLERK_JS_VERSION"]
         self.check_revoked_sessions: bool = parsed["CLERK_CHECK_REVOKED_SESSIONS"]
         self.webhook_secrets: tuple[bytes, ...] = parsed["CLERK_WEBHOOK_SIGNING_SECRET"]  # decoded; empty for none
         self._issuer: tuple[str, ...] = parsed["CLERK_ISSUER"]
-        self._sign_in_url: str | None = parsed["CLERK_SIGN_IN_URL"]
         if self.jwt_key is None and self.secret_key is None:
             raise ImproperlyConfigured(
                 "Neither CLERK_SECRET_KEY nor CLERK_JWT_KEY is set, so no token can be verified. Copy the secret key "
@@ -508,9 +547,22 @@ class Config:
     @cached_property
     def sign_in_url(self) -> str | None:
         """Where a visitor signs in: as set, else Clerk's hosted page; None when neither is known."""
-        if self._sign_in_url or self.publishable_key is None:
-            return self._sign_in_url
+        if self.own_sign_in_url or self.publishable_key is None:
+            return self.own_sign_in_url
         return f"{self.publishable_key.accounts_portal}/sign-in"
+
+    @cached_property
+    def sign_up_url(self) -> str | None:
+        """
+        Where a visitor signs up: as set, else below the sign-in page that is set, else Clerk's hosted page.
+
+        None when none is known. Source: Clerk's backend SDK, "redirect to sign-up".
+        """
+        if self.own_sign_up_url:
+            return self.own_sign_up_url
+        if self.own_sign_in_url:
+            return below(self.own_sign_in_url, "create")
+        return None if self.publishable_key is None else f"{self.publishable_key.accounts_portal}/sign-up"
 
     @cached_property
     def fingerprint(self) -> str:

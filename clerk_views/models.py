@@ -70,7 +70,7 @@ class ClerkAccount(models.Model):
 
 
 class ClerkWebhookMessage(models.Model):
-    """A webhook message that was dealt with. Kept for some days, as Clerk sends a message again until it is answered."""
+    """A webhook message that was dealt with; kept for some days, while Clerk may send it once more."""
 
     message_id = ClerkIdField(_("message id"), max_length=255, unique=True)
     received_at = models.DateTimeField(_("received"), default=timezone.now, db_index=True)
@@ -84,7 +84,7 @@ class ClerkWebhookMessage(models.Model):
 
 
 class ClerkSyncRun(models.Model):
-    """How far ``manage.py clerk_sync`` has come. Gone when it is through; what is left is where the next one goes on."""
+    """How far ``manage.py clerk_sync`` has come. The row goes when it is through; what stays is where the next goes on."""
 
     scope = models.CharField(_("scope"), max_length=64, unique=True)
     started_at = models.DateTimeField(_("started"), default=timezone.now)

@@ -19,9 +19,10 @@ import hashlib
 import hmac
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -43,7 +44,7 @@ from clerk_views.exceptions import AccountRefused, ClerkUnavailable, UserNotFoun
 from clerk_views.models import ClerkWebhookMessage
 from clerk_views.profiles import read_profile
 from clerk_views.strict_json import parse_object
-from clerk_views.sync import described, sync_profile
+from clerk_views.sync import described, tell, write_profile
 
 logger = logging.getLogger("clerk_views")
 
@@ -107,8 +108,8 @@ def webhook(request: HttpRequest) -> HttpResponse:
     config = current_config()
     if not config.webhook_secrets:
         raise ImproperlyConfigured(
-            "CLERK_WEBHOOK_SIGNING_SECRET is not set, so no webhook can be believed. Copy the signing secret (it starts "
-            "with 'whsec_') of the endpoint from the webhooks page of Clerk's dashboard."
+            "CLERK_WEBHOOK_SIGNING_SECRET is not set, so no webhook can be believed. Copy the endpoint's signing secret "
+            "(it starts with 'whsec_') from the webhooks page of Clerk's dashboard."
         )
     try:
         envelope = _envelope(request.headers)
@@ -120,14 +121,15 @@ def webhook(request: HttpRequest) -> HttpResponse:
         logger.warning("A webhook was refused: %s.", error)
         return JsonResponse({"detail": "This is no webhook from Clerk.", "code": "webhook-invalid"}, status=400)
     try:
-        is_news = _take(event, config, type(request))
+        news = _take(event, config, type(request))
     except Error as error:
         logger.error("Webhook %s was put off, as the database does not work: %s", event.message_id, described(error))
         return unavailable(request, ClerkUnavailable("database-unavailable"), page=False)
     except ClerkUnavailable as error:
         logger.error("Webhook %s was put off: %s", event.message_id, error.reason)
         return unavailable(request, error, page=False)
-    if is_news:
+    if news is not None:
+        news()
         signals.clerk_webhook_received.send_robust(
             type(request), event_type=event.type, data=event.data, event_id=event.message_id
         )
@@ -188,41 +190,53 @@ def _open(envelope: _Envelope, body: bytes, config: Config) -> _Event:
     return _Event(envelope.message_id, event_type, message.get("data"))
 
 
-def _take(event: _Event, config: Config, sender: type) -> bool:
+def _take(event: _Event, config: Config, sender: type) -> Callable[[], None] | None:
     """
-    Note the message and let it have its effect, both or neither; False if that was done before.
+    Note the message and let it have its effect, both or neither.
 
     Of many deliveries at the same moment one writes the row, and the others wait for what comes of it.
+
+    Returns:
+        What tells receivers of signals, to be called when all is stored; None if the message was dealt with before.
     """
     database = router.db_for_write(get_user_model())
+    news: Callable[[], None] = _nothing
     with transaction.atomic(using=database):
         try:
             with transaction.atomic(using=database):
                 message = ClerkWebhookMessage.objects.using(database).create(message_id=event.message_id)
         except IntegrityError:
-            return False
+            return None
         if event.type in _USER_EVENTS:
-            _sync_user(event, config, sender)
+            news = _sync_user(event, config, sender)
         elif event.type in _SESSION_EVENTS and config.check_revoked_sessions:
             _revoke_session(event, config)
     if message.pk % _PRUNE_EVERY == 0:
         _prune(database)
-    return True
+    return news
 
 
-def _sync_user(event: _Event, config: Config, sender: type) -> None:
+def _nothing() -> None:
+    """Tell nothing but what every message tells."""
+
+
+def _sync_user(event: _Event, config: Config, sender: type) -> Callable[[], None]:
     """Bring the user in step. What would fail the same way next time is logged, not asked for again."""
     data = event.data
     if isinstance(data, Mapping) and event.type == "user.deleted":
         data = {**data, "deleted": True}
     try:
-        sync_profile(read_profile(data), config, sender=sender)
+        profile = read_profile(data)
+        outcome = write_profile(profile, config)
     except AccountRefused as error:
         logger.warning("Webhook %s changed nobody: %s", event.message_id, error)
     except UserNotFound:
         logger.info("Webhook %s is about a user who is not known here", event.message_id)
     except ValueError:
         logger.warning("Webhook %s says that a user changed, but not which", event.message_id)
+    else:
+        return partial(tell, outcome, profile, sender)
+    return _nothing
 
 
 def _revoke_session(event: _Event, config: Config) -> None:
@@ -234,7 +248,7 @@ def _revoke_session(event: _Event, config: Config) -> None:
 
 
 def _prune(database: str) -> None:
-    """Remove some of the messages that nobody will send again. If that fails, the next ones will be removed with them."""
+    """Remove some of the messages that nobody will send again. If that fails, the next time will do."""
     old = ClerkWebhookMessage.objects.using(database).filter(received_at__lt=timezone.now() - MESSAGES_KEPT)
     try:
         with transaction.atomic(using=database):

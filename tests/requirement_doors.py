@@ -99,7 +99,15 @@ def _rest_patterns(asked: dict[str, Any]) -> list[Any]:
 
 
 _PLAIN = ("function", "afunction", "class", "aclass", "method-decorator")
-_REST = ("rest-attributes", "rest-requires", "rest-function", "rest-decorated", "rest-around", "viewset", "viewset-action")
+_REST = (
+    "rest-attributes",
+    "rest-requires",
+    "rest-function",
+    "rest-decorated",
+    "rest-around",
+    "viewset",
+    "viewset-action",
+)
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,13 @@ FEW_DOORWAYS = [
     door
     for door in DOORWAYS
     if (door.name, door.world)
-    in {("function", "sync"), ("afunction", "async"), ("aclass", "async"), ("rest-attributes", "sync"), ("rest-requires", "sync")}
+    in {
+        ("function", "sync"),
+        ("afunction", "async"),
+        ("aclass", "async"),
+        ("rest-attributes", "sync"),
+        ("rest-requires", "sync"),
+    }
 ]
 
 

@@ -45,6 +45,7 @@ Ask = Callable[[ClerkApi, Budget], object]
 ASK: dict[str, Ask] = {
     "key set": lambda api, budget: api.get_key_set(budget),
     "user": lambda api, budget: api.get_user("user_1", budget),
+    "revocation": lambda api, budget: api.revoke_session("sess_1", budget),
 }
 
 
@@ -160,6 +161,43 @@ def test_another_user_than_asked_for_is_refused(local_clerk: LocalClerk, api: Cl
         assert api.get_user("user_1", Budget(5)).id == "user_1"
 
 
+def test_a_session_ends_once(local_clerk: LocalClerk, api: ClerkApi) -> None:
+    """LFC-03: a session that Clerk does not have is an answer as well."""
+    session = local_clerk.open_session(local_clerk.add_user(email="ada@example.com"))
+    assert api.revoke_session(session.id, Budget(5)) is True
+    assert session.status == "revoked"
+    assert api.revoke_session("sess_unknown", Budget(5)) is False
+
+
+@pytest.mark.parametrize("status", [400, 404, 410, 422])
+def test_trouble_with_one_session_is_no_reason_to_leave_the_api_alone(
+    local_clerk: LocalClerk, api: ClerkApi, status: int
+) -> None:
+    local_clerk.faults.status(status)
+    for _ in range(5):
+        assert api.revoke_session("sess_1", Budget(5)) is False
+    assert local_clerk.calls.count("/v1/sessions/{id}/revoke") == 5
+    assert api.retry_after == 0
+
+
+def test_a_revoked_session_that_the_sdk_cannot_read_is_revoked(local_clerk: LocalClerk, api: ClerkApi) -> None:
+    path = "/v1/sessions/sess_1/revoke"
+    local_clerk.respond(path, b'{"id": "sess_1", "status": "a new one"}')
+    assert api.revoke_session("sess_1", Budget(5)) is True
+    local_clerk.respond(path, b'{"id": "sess_2", "status": "revoked"}')
+    with pytest.raises(ClerkUnavailable):
+        api.revoke_session("sess_1", Budget(5))
+
+
+@pytest.mark.parametrize(
+    "session_id", ["../users/user_1", "..", "a/b", "a?b", "a#b", "a b", "%2e%2e", "\u00e9", "\ud800"]
+)
+def test_an_odd_session_id_stays_one_segment(local_clerk: LocalClerk, api: ClerkApi, session_id: str) -> None:
+    """TOK-10."""
+    assert api.revoke_session(session_id, Budget(5)) is False
+    assert local_clerk.calls.count("/v1/sessions/{id}/revoke") == local_clerk.calls.total == 1
+
+
 # Faults
 
 
@@ -210,7 +248,18 @@ def test_a_passing_fault_is_tried_again_once(
     assert local_clerk.calls.total == 4
 
 
-@pytest.mark.parametrize("status", [302, 400, 401, 403, 422, 429])
+@pytest.mark.parametrize("kind", ["key set", "user"])
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_question_that_clerk_does_not_understand_is_not_asked_again(
+    local_clerk: LocalClerk, api: ClerkApi, kind: str, status: int
+) -> None:
+    """F-08."""
+    local_clerk.faults.status(status)
+    fail(api, ASK[kind])
+    assert local_clerk.calls.total == 1
+
+
+@pytest.mark.parametrize("status", [302, 401, 403, 429])
 def test_a_clear_answer_is_not_asked_for_again(local_clerk: LocalClerk, api: ClerkApi, ask: Ask, status: int) -> None:
     """F-04, F-08, F-10."""
     local_clerk.faults.status(status, headers={"Location": "/"})

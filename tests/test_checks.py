@@ -53,7 +53,7 @@ def test_good_project_has_nothing_to_mend() -> None:
 
 def test_checks_are_registered_once_and_as_security() -> None:
     own = [check for check in registry.get_checks(True) if check.__module__ == "clerk_views.checks"]
-    assert len(own) == len(set(own)) == 5
+    assert len(own) == len(set(own)) == 6
     assert all(set(check.tags) == {"clerk_views", Tags.security} for check in own)
 
 
@@ -304,3 +304,37 @@ def _texts(value: Any) -> Iterator[str]:
 def test_no_text_shows_a_secret(secret: str, wrap: Callable[[str], Any]) -> None:
     """CFG-03: whatever a careless hand pasted, in whichever setting."""
     assert not [text for text in _texts(wrap(secret)) if "CANARY" in text]
+
+
+class TestPages:
+    """The views of clerk_views.urls must not lead to themselves (RED-03)."""
+
+    @pytest.fixture(autouse=True)
+    def _included(self, settings: Settings) -> None:
+        settings.ROOT_URLCONF = "tests.page_urls"
+
+    @pytest.mark.parametrize("name", ["CLERK_SIGN_IN_URL", "CLERK_SIGN_UP_URL"])
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "/clerk/sign-in/",
+            "/clerk/sign-up/",
+            "/clerk/sign-in/?theme=dark",
+            "https://app.example.com/clerk/sign-in/",
+        ],
+    )
+    def test_circle(self, name: str, value: str) -> None:
+        values: dict[str, Any] = {name: value}
+        message = found(**values)["E047"]
+        assert message.msg.startswith(f"{name} leads to the view 'clerk_views:sign-")
+        assert message.is_serious()
+
+    @pytest.mark.parametrize("value", ["/sign-in/", "/clerk/sign-in", "https://accounts.example/clerk/sign-in/", None])
+    def test_other_pages(self, value: str | None) -> None:
+        assert found(CLERK_SIGN_IN_URL=value, CLERK_SIGN_UP_URL=value, LOGIN_URL="clerk_views:sign-in") == {}
+
+    def test_the_views_are_not_included(self) -> None:
+        assert found(CLERK_SIGN_IN_URL="/clerk/sign-in/", ROOT_URLCONF="tests.urls") == {}
+
+    def test_there_are_no_views_at_all(self) -> None:
+        assert found(CLERK_SIGN_IN_URL="/clerk/sign-in/", ROOT_URLCONF="") == {}

@@ -104,6 +104,15 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("PROXY_URL", "/__clerk", "/__clerk"),
     ("DOMAIN", "satellite.example", "satellite.example"),
     ("IS_SATELLITE", True, True),
+    ("SIGN_UP_URL", "/sign-up/", "/sign-up/"),
+    ("SIGN_UP_URL", "", None),
+    ("AFTER_SIGN_OUT_URL", "https://www.example/bye", "https://www.example/bye"),
+    ("JS_VERSION", "", "6"),
+    ("JS_VERSION", "5", "5"),
+    ("JS_VERSION", "6.40.0", "6.40.0"),
+    ("JS_VERSION", "7.0.0-canary.v20261101", "7.0.0-canary.v20261101"),
+    ("JS_VERSION", "latest", "latest"),
+    ("JS_VERSION", "latest-v6", "latest-v6"),
 ]
 
 
@@ -218,6 +227,23 @@ BAD: list[tuple[str, Any]] = [
     ("PROXY_URL", "proxy"),
     ("DOMAIN", 5),
     ("IS_SATELLITE", "yes"),
+    ("SIGN_IN_URL", "https://[accounts.example/sign-in"),
+    ("SIGN_UP_URL", "sign-up"),
+    ("SIGN_UP_URL", "javascript:alert(1)"),
+    ("AFTER_SIGN_OUT_URL", "//evil.example"),
+    ("AFTER_SIGN_OUT_URL", "data:text/html,x"),
+    ("JS_VERSION", 6),
+    ("JS_VERSION", "6.40"),
+    ("JS_VERSION", "^6"),
+    ("JS_VERSION", "v6"),
+    ("JS_VERSION", "*"),
+    ("JS_VERSION", "x"),
+    ("JS_VERSION", "6/../../evil"),
+    ("JS_VERSION", "6.40.0/../evil"),
+    ("JS_VERSION", "../evil"),
+    ("JS_VERSION", "latest?x"),
+    ("JS_VERSION", '6" onerror="alert(1)'),
+    ("JS_VERSION", "6\u0666"),
 ]
 
 
@@ -464,6 +490,22 @@ class TestConfig:
         assert config().sign_in_url == "https://accounts.example.com/sign-in"
         settings.CLERK_SIGN_IN_URL = "/sign-in"
         assert config().sign_in_url == "/sign-in"
+
+    @pytest.mark.parametrize(
+        ("values", "address"),
+        [
+            ({"CLERK_PUBLISHABLE_KEY": ""}, None),
+            ({}, "https://accounts.example.com/sign-up"),
+            ({"CLERK_SIGN_IN_URL": "/sign-in/"}, "/sign-in/create"),
+            ({"CLERK_SIGN_IN_URL": "/sign-in?theme=dark"}, "/sign-in/create?theme=dark"),
+            ({"CLERK_SIGN_IN_URL": "https://login.example.com"}, "https://login.example.com/create"),
+            ({"CLERK_SIGN_IN_URL": "/sign-in", "CLERK_SIGN_UP_URL": "/join/"}, "/join/"),
+            ({"CLERK_SIGN_UP_URL": "https://join.example.com/"}, "https://join.example.com/"),
+        ],
+    )
+    def test_sign_up_url(self, values: Mapping[str, Any], address: str | None) -> None:
+        with override_settings(**{"CLERK_PUBLISHABLE_KEY": publishable_key("clerk.example.com", "live"), **values}):
+            assert config().sign_up_url == address
 
     @pytest.mark.parametrize(
         ("name", "value", "changes"),

@@ -20,12 +20,12 @@ PACKAGE = Path(clerk_views.__file__).parent
 ROWS = [
     {"authorization", "conf", "exceptions", "signals", "strict_json"},
     {"auth", "tokens", "transport", "models", "profiles"},
-    {"api", "columns", "freshness"},
+    {"api", "columns", "freshness", "frontend", "requirements"},
     {"keys", "revocation", "sync"},
     {"authentication", "accounts"},
     {"answers", "csrf"},
     {"access"},
-    {"decorators", "mixins", "middleware", "drf", "client"},
+    {"decorators", "mixins", "middleware", "drf", "client", "pages", "templatetags.clerk", "webhooks"},
 ]
 ROW = {module: row for row, modules in enumerate(ROWS) for module in modules}
 
@@ -35,6 +35,8 @@ BESIDE = {
     "admin": {"models"},
     "apps": {"checks"},
     "checks": {"conf", "keys"},
+    "templatetags": set(),
+    "urls": {"pages", "webhooks"},
     "users.admin": {"users.models"},
     "users.apps": set(),
     "users.models": {"models"},

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from django.test import Client, RequestFactory, override_settings
 from django.urls import path
+from django.views.generic import TemplateView
 
 from clerk_views import conf
 from clerk_views.testing import LocalClerk
@@ -21,6 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS: list[str] = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 VIEWS = [block for block in BLOCKS if not block.startswith("# ") and "LocalClerk" not in block]
+
+
+PAGES: dict[str, str] = dict(re.findall(r"^```html\n<!-- (\S+) -->\n(.*?)^```$", README, re.DOTALL | re.MULTILINE))
 
 
 def block(start: str) -> str:
@@ -95,6 +99,65 @@ def test_the_mapping_callable_of_the_readme_works() -> None:
     exec(compile(block("# myapp/sync.py"), "README.md", "exec"), values)  # noqa: S102  # running it is the test
     assert values["plan"]({"plan": "pro"}, None) == {"plan": "pro"}
     assert values["plan"](None, None) == {"plan": "free"}
+
+
+@pytest.fixture
+def pages(local_clerk: LocalClerk, settings: Any) -> None:
+    """The server-rendered site: its URLs, its templates, and the settings for both."""
+    urls: Any = types.ModuleType("readme_page_urls")
+    exec(compile(block("# urls.py"), "README.md", "exec"), urls.__dict__)  # noqa: S102  # running it is the test
+    names = {"": "base.html", "sign-in/": "sign_in.html", "sign-up/": "sign_up.html"}
+    urls.urlpatterns += [path(where, TemplateView.as_view(template_name=name)) for where, name in names.items()]
+    settings.ROOT_URLCONF = urls
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "clerk_views.middleware.ClerkMiddleware"]
+    source = next(block for block in BLOCKS if block.startswith("# settings.py\nLOGIN_URL"))
+    values: dict[str, Any] = {}
+    exec(compile(source, "README.md", "exec"), values)  # noqa: S102  # running it is the test
+    settings.LOGIN_URL, settings.LOGIN_REDIRECT_URL = values["LOGIN_URL"], values["LOGIN_REDIRECT_URL"]
+    settings.TEMPLATES = [
+        {
+            "BACKEND": "django.template.backends.django.DjangoTemplates",
+            "OPTIONS": {
+                "loaders": [("django.template.loaders.locmem.Loader", PAGES)],
+                "context_processors": ["django.template.context_processors.request"],
+            },
+        }
+    ]
+
+
+@pytest.mark.django_db
+def test_the_server_rendered_site_of_the_readme_works(pages: None, local_clerk: LocalClerk) -> None:
+    ada = local_clerk.add_user(email="ada@example.com")
+    client = Client()
+    page = client.get("/?a=1").content.decode()
+    assert "/clerk/sign-in/?next=/%3Fa%3D1" in page
+    assert "data-clerk-component" not in page
+    assert client.get("/clerk/sign-in/?next=/%3Fa%3D1")["Location"] == (
+        f"{local_clerk.url}/sign-in?redirect_url=http%3A//testserver/%3Fa%3D1"
+    )
+    assert client.get("/admin/")["Location"] == "/admin/login/?next=/admin/"
+    assert client.get("/admin/login/?next=/admin/")["Location"].startswith(f"{local_clerk.url}/sign-in?")
+    client.cookies["__session"] = local_clerk.token(ada)
+    page = client.get("/").content.decode()
+    assert 'data-clerk-component="UserButton"' in page
+    assert 'action="/clerk/sign-out/"' in page
+    assert client.post("/clerk/sign-out/")["Location"] == "/"
+    assert "data-clerk-component" not in client.get("/").content.decode()
+
+
+@pytest.mark.django_db
+def test_the_own_pages_of_the_readme_work(pages: None, settings: Any) -> None:
+    source = next(block for block in BLOCKS if block.startswith("# settings.py\nCLERK_SIGN_IN_URL"))
+    values: dict[str, Any] = {}
+    exec(compile(source, "README.md", "exec"), values)  # noqa: S102  # running it is the test
+    settings.CLERK_SIGN_IN_URL, settings.CLERK_SIGN_UP_URL = values["CLERK_SIGN_IN_URL"], values["CLERK_SIGN_UP_URL"]
+    client = Client()
+    for name, component in (("sign-in", "SignIn"), ("sign-up", "SignUp")):
+        address = client.get(f"/clerk/{name}/?next=/invoices/")["Location"]
+        assert address == f"/{name}/?redirect_url=/invoices/"
+        page = client.get(address).content.decode()
+        assert f'data-clerk-component="{component}"' in page
+        assert "&quot;fallbackRedirectUrl&quot;: &quot;/invoices/&quot;" in page
 
 
 @pytest.mark.django_db

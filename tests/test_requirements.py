@@ -209,9 +209,7 @@ class TestSessionsWithTasks:
 
 
 @EVERY
-def test_somebody_who_acts_for_the_user_may_be_kept_out(
-    local_clerk: LocalClerk, ada: LocalUser, door: Doorway
-) -> None:
+def test_somebody_who_acts_for_the_user_may_be_kept_out(local_clerk: LocalClerk, ada: LocalUser, door: Doorway) -> None:
     """TOK-13: also when the claim is odd."""
     for allowed in (True, False):
         with served({"role": "org:admin", "allow_impersonation": allowed}) as visit:
@@ -359,7 +357,9 @@ def _define(where: str, asked: dict[str, Any]) -> None:
         pytest.importorskip("rest_framework")
         from clerk_views.drf import clerk_requires
 
-        clerk_requires(**{name: value for name, value in asked.items() if name not in own} or {"raise_exception": asked})
+        clerk_requires(
+            **{name: value for name, value in asked.items() if name not in own} or {"raise_exception": asked}
+        )
 
 
 def test_a_permission_that_asks_for_nothing_is_a_mistake() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.mixins import LoginRequiredMixin
 from django.http import HttpRequest, JsonResponse
 from django.utils.decorators import method_decorator
 from django.views import View
@@ -132,6 +133,10 @@ class DecoratedMethod(View):
     @method_decorator(clerk_required)
     def get(self, request: HttpRequest) -> JsonResponse:
         return answer(request)
+
+
+class LoginRequired(LoginRequiredMixin, _Answers):
+    """Django's own mixin, not ours."""
 
 
 class Page(ClerkOptionalMixin, TemplateView):

@@ -41,9 +41,7 @@ class Migration(migrations.Migration):
                 ("message_id", clerk_views.models.ClerkIdField(max_length=255, unique=True, verbose_name="message id")),
                 (
                     "received_at",
-                    models.DateTimeField(
-                        db_index=True, default=django.utils.timezone.now, verbose_name="received"
-                    ),
+                    models.DateTimeField(db_index=True, default=django.utils.timezone.now, verbose_name="received"),
                 ),
             ],
             options={

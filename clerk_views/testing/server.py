@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import jwt
@@ -43,6 +43,10 @@ from clerk_views.testing.minting import (
 from clerk_views.testing.organizations import LocalMembership, LocalOrganization, Organizations, Subscription
 from clerk_views.testing.sessions import LocalSession, Sessions
 from clerk_views.testing.sign_in import SignInPages
+from clerk_views.testing.webhooks import LocalWebhook, WebhookAnswer, new_webhook_secret, webhook_message
+
+if TYPE_CHECKING:
+    from django.test import AsyncClient, Client
 
 #: Origins of Django's test client and of its development server.
 DEFAULT_PARTIES = (
@@ -76,6 +80,7 @@ class LocalClerk:
 
     Attributes:
         secret_key: What requests must present; may be changed at any time.
+        webhook_secret: What webhooks are signed with, ``whsec_…``.
         instance_id: The instance's id, ``ins_…``; the key id of the first signing key.
         signing_key: The SigningKey that signs tokens now.
         faults: What shall go wrong; see Faults.
@@ -83,6 +88,7 @@ class LocalClerk:
     """
 
     secret_key: str
+    webhook_secret: str
     instance_id: str
     signing_key: SigningKey
 
@@ -203,6 +209,8 @@ class LocalClerk:
             "CLERK_PROXY_URL": None,
             "CLERK_DOMAIN": None,
             "CLERK_IS_SATELLITE": False,
+            "CLERK_CHECK_REVOKED_SESSIONS": False,
+            "CLERK_WEBHOOK_SIGNING_SECRET": self.webhook_secret,
             **overrides,
         }
 
@@ -506,6 +514,63 @@ class LocalClerk:
         cookies = {"__session": token, "__client_uat": str(int(signed_in_at))}
         return cookies | {f"{name}_{self.cookie_suffix}": value for name, value in cookies.items()}
 
+    def webhook(
+        self,
+        event_type: str,
+        data: LocalUser | LocalSession | Any,
+        *,
+        id: str | None = None,
+        timestamp: float | str | None = None,
+        secret: str | None = None,
+        **fields: Any,
+    ) -> LocalWebhook:
+        """
+        Make a signed webhook message, to be sent with ``message.send(client)`` or ``message.send(url)``.
+
+        Args:
+            event_type: Such as "user.updated".
+            data: What it is about: a user or a session as it is now, or what shall stand in the message.
+            id: Of the message; None for a fresh one.
+            timestamp: Unix seconds, or any text; None for now.
+            secret: Another ``whsec_…`` to sign with.
+            fields: Members of the envelope to add or to change.
+        """
+        return webhook_message(
+            event_type,
+            data,
+            secret=secret or self.webhook_secret,
+            instance_id=self.instance_id,
+            id=id,
+            timestamp=timestamp,
+            **fields,
+        )
+
+    def send_webhook(
+        self,
+        target: str | Client | AsyncClient,
+        event_type: str,
+        data: LocalUser | LocalSession | Any,
+        *,
+        path: str | None = None,
+        attempts: int = 1,
+        **message: Any,
+    ) -> WebhookAnswer:
+        """
+        Tell a project what has happened, and return its last answer.
+
+        Args:
+            target: The address of a running server, over real HTTP; or Django's ``Client`` or ``AsyncClient``.
+            path: Where a test client posts to; None for ``clerk_views:webhook``.
+            attempts: How often to try until the answer is 2xx, each time with the same message, as Clerk does.
+            message: As for webhook().
+        """
+        made = self.webhook(event_type, data, **message)
+        for _ in range(attempts - 1):
+            answer = made.send(target, path)
+            if answer.is_taken:
+                return answer
+        return made.send(target, path)
+
     def rotate_keys(self, *, same_kid: bool = False, keep_old: bool = False) -> SigningKey:
         """
         Sign with a new key from now on, and publish it.
@@ -540,6 +605,7 @@ class LocalClerk:
 
     def _renew(self, secret_key: str | None) -> None:
         self.secret_key = secret_key or "sk_test_" + secrets.token_hex(20)
+        self.webhook_secret = new_webhook_secret()
         self.signing_key = new_signing_key()
         self.instance_id = self.signing_key.kid
         self._published, self._borrowed = [self.signing_key], [self.signing_key]

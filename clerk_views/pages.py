@@ -1,0 +1,151 @@
+"""
+The addresses behind ``clerk_views.urls``: sign-in, sign-up, sign-out. Where does each lead?
+
+The first two send the visitor on to Clerk's hosted page or the project's own; they show nothing themselves. All three
+are plain sync views: signing out asks Clerk's API, and Django runs sync views in a thread where there is an event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+from urllib.parse import unquote, urlsplit
+
+from django.contrib.auth import logout
+from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.views.decorators.debug import sensitive_variables
+from django.views.decorators.http import require_POST, require_safe
+
+from clerk_views import answers, csrf, keys, tokens
+from clerk_views.access import guard
+from clerk_views.api import get_api
+from clerk_views.authentication import authenticate, memo_of
+from clerk_views.exceptions import ClerkUnavailable, TokenRefused
+from clerk_views.requirements import OPTIONAL
+
+logger = logging.getLogger("clerk_views")
+
+_YEAR = 365 * 24 * 3600  # seconds; what Clerk gives these cookies
+
+
+def _sign_in(request: HttpRequest) -> HttpResponseBase:
+    """Send a visitor to the sign-in page, or straight on if somebody is signed in."""
+    return _enter(request, memo_of(request).config.sign_in_url, "CLERK_SIGN_IN_URL")
+
+
+def _sign_up(request: HttpRequest) -> HttpResponseBase:
+    """Send a visitor to the sign-up page, or straight on if somebody is signed in."""
+    return _enter(request, memo_of(request).config.sign_up_url, "CLERK_SIGN_UP_URL")
+
+
+def _enter(request: HttpRequest, page: str | None, setting: str) -> HttpResponseBase:
+    if page is None:
+        raise ImproperlyConfigured(
+            f"Neither CLERK_PUBLISHABLE_KEY nor {setting} is set, so there is no page to send visitors to. Copy the "
+            "publishable key from the API keys page of Clerk's dashboard."
+        )
+    if urlsplit(page)[1:3] in (("", request.path), (request.get_host(), request.path)):
+        raise ImproperlyConfigured(
+            f"{setting} leads to the very view that sends visitors there. Set it to the page that shows the form, or "
+            "remove it for Clerk's hosted page."
+        )
+    state = authenticate(request)
+    back = answers.after_sign_in(request)
+    address = back if state.auth.is_authenticated else answers.clerk_address(request, page, back, state=state)
+    # As the doors count it, who know the place by its path as it was before it went into an address.
+    return answers.send_on(request, state, address, place=unquote(urlsplit(back).path))
+
+
+# The guard answers what goes wrong on the way, an outage by 503; it refuses nobody.
+sign_in = require_safe(guard(_sign_in, OPTIONAL))
+sign_up = require_safe(guard(_sign_up, OPTIONAL))
+
+
+@login_not_required
+@require_POST
+def sign_out(request: HttpRequest) -> HttpResponseBase:
+    """
+    End the visitor's session at Clerk, here in his cookies, and in Django's own sessions; then send him on.
+
+    If Clerk cannot be asked, the rest is done all the same, and the log says so.
+    """
+    response: HttpResponseBase
+    # By cookie alone, so the check is ours to make wherever the project's middleware does not (CSR-04).
+    if csrf.failure(request) is not None:
+        response = answers.forbidden(request, "csrf-failed", page=False)
+    else:
+        _end_clerk_session(request)
+        _end_django_session(request)
+        address = answers.asked_return_url(request) or memo_of(request).config.after_sign_out_url or "/"
+        response = HttpResponseRedirect(address, status=303)
+        _expire_cookies(request, response)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _end_clerk_session(request: HttpRequest) -> None:
+    memo = memo_of(request)
+    session_id: str | None = None
+    try:
+        session_id = _session_id(request)
+        if session_id is None:
+            return
+        if memo.config.secret_key is None:
+            logger.warning(
+                "Without CLERK_SECRET_KEY session %s cannot be ended at Clerk; it lives on there", session_id
+            )
+            return
+        if not get_api(memo.config).revoke_session(session_id, memo.budget):
+            logger.info("Session %s had ended at Clerk before its user signed out", session_id)
+    except ClerkUnavailable as error:
+        logger.warning(
+            "Somebody signed out here, but session %s lives on at Clerk: %s", session_id or "(unknown)", error.reason
+        )
+
+
+@sensitive_variables()
+def _session_id(request: HttpRequest) -> str | None:
+    """
+    Return the id of the newest session that the request proves to be its own, its token expired or not.
+
+    A token lives a minute and a page stays open for longer. Whoever signs out then means the session at Clerk as well,
+    which would else sign him in again at the next page.
+
+    Raises:
+        ClerkUnavailable: The signing keys cannot be had.
+    """
+    memo = memo_of(request)
+    ring = keys.get_key_ring(memo.config)
+    newest: tuple[float, str] | None = None
+    for token in (token for group in tokens.find(request.META, memo.config).groups for token in group):
+        try:
+            parsed = tokens.parse(token)
+            key = ring.get(parsed.key_id, memo.budget)
+            claims = tokens.verify(parsed, key, memo.config, even_if_expired=True)
+        except TokenRefused:
+            continue
+        newest = max(newest or (0.0, ""), (claims["iat"], claims["sid"]))
+    return None if newest is None else newest[1]
+
+
+def _end_django_session(request: HttpRequest) -> None:
+    if not hasattr(request, "session"):
+        return
+    memo = memo_of(request)
+    if memo.attached:
+        # Who logs out is the session's own user. Clerk's would have to be looked up first, and may be refused.
+        request.user = memo.session_user or AnonymousUser()
+    logout(request)
+
+
+def _expire_cookies(request: HttpRequest, response: HttpResponseBase) -> None:
+    """Remove Clerk's cookies of this host, and say by a zero that nobody is signed in, as Clerk's JavaScript does."""
+    key = memo_of(request).config.publishable_key
+    endings = ["", *([f"_{key.cookie_suffix}"] if key is not None else [])]
+    for ending in endings:
+        response.delete_cookie(f"__session{ending}", samesite="Lax")
+        response.set_cookie(f"__client_uat{ending}", "0", max_age=_YEAR, secure=request.is_secure(), samesite="Lax")
+    response.delete_cookie(f"__refresh{endings[-1]}", samesite="Lax")
