@@ -138,7 +138,7 @@ def _check_revoked_sessions(values: Mapping[str, Any]) -> Iterator[Problem]:
             "W050",
             "CLERK_CHECK_REVOKED_SESSIONS is True, but without CLERK_WEBHOOK_SIGNING_SECRET Clerk cannot tell which "
             "sessions are revoked.",
-            "Add a webhook for session.* events in Clerk's dashboard and set its signing secret, or remove the setting.",
+            "Add a webhook for session.* events in Clerk's dashboard and set its secret, or remove the setting.",
         )
 
 

@@ -84,7 +84,7 @@ class ClerkWebhookMessage(models.Model):
 
 
 class ClerkSyncRun(models.Model):
-    """How far ``manage.py clerk_sync`` has come. The row goes when it is through; what stays is where the next goes on."""
+    """How far ``manage.py clerk_sync`` has come, for the next one to go on there. Deleted when it is through."""
 
     scope = models.CharField(_("scope"), max_length=64, unique=True)
     started_at = models.DateTimeField(_("started"), default=timezone.now)

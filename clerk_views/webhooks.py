@@ -108,8 +108,8 @@ def webhook(request: HttpRequest) -> HttpResponse:
     config = current_config()
     if not config.webhook_secrets:
         raise ImproperlyConfigured(
-            "CLERK_WEBHOOK_SIGNING_SECRET is not set, so no webhook can be believed. Copy the endpoint's signing secret "
-            "(it starts with 'whsec_') from the webhooks page of Clerk's dashboard."
+            "CLERK_WEBHOOK_SIGNING_SECRET is not set, so no webhook can be believed. Copy the endpoint's signing "
+            "secret (it starts with 'whsec_') from the webhooks page of Clerk's dashboard."
         )
     try:
         envelope = _envelope(request.headers)

@@ -11,6 +11,7 @@ from tests import views
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("clerk/", include("clerk_views.urls")),
     path("required/", views.required),
     path("required/called/", views.required_called),
     path("required/named/", views.required_named),

@@ -2,8 +2,8 @@
 Webhooks from the stand-in: signed messages, posted to a running server or through Django's test clients.
 
 A message is made once and may be sent as often as a test likes: twice for a repeated delivery, after a later one for a
-change of order, with another secret or signature for a forgery. LocalClerk.webhook() makes one, LocalClerk.send_webhook()
-makes and sends it.
+change of order, with another secret or signature for a forgery. LocalClerk.webhook() makes one,
+LocalClerk.send_webhook() makes and sends it.
 """
 
 from __future__ import annotations
