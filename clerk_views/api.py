@@ -38,6 +38,7 @@ CALL_LIMIT = 3.0  # seconds for one call, its retry included
 FAILURES_TO_OPEN = 3
 PAUSE = 5.0  # seconds
 LONGEST_PAUSE = 60.0  # seconds
+MAX_PAGE = 32 * 1024 * 1024  # bytes; 500 users with all their metadata
 MAX_CALLS = 10  # at the same time in this process
 MAX_APIS = 8
 LOG_INTERVAL = 60.0  # seconds
@@ -282,7 +283,63 @@ class ClerkApi:
 
         return self._call(revoke, budget)
 
-    def _call(self, fetch: Callable[[], T], budget: Budget) -> T:
+    def list_users(self, budget: Budget, *, limit: int, offset: int) -> list[Any]:
+        """
+        Return a page of all users, those created first first; each as get_user() does.
+
+        A page may take as long as the budget lasts and be as large as its users make it.
+
+        Args:
+            limit: 1 to 500, Clerk's most.
+            offset: How many users come before.
+
+        Raises:
+            ClerkUnavailable: There is no answer, or none with a list.
+        """
+        users = self.sdk.users  # imported here, before time counts
+        from clerk_backend_api.models import GetUserListRequest, ResponseValidationError
+
+        request = GetUserListRequest(limit=limit, offset=offset, order_by="+created_at")
+
+        def fetch() -> list[Any]:
+            page: Any
+            try:
+                page = users.list(request=request, timeout_ms=max(1, int(budget.remaining * 1000)))
+            except ResponseValidationError as error:
+                page = _readable(_lenient(error))  # one odd user must not cost us the others
+            if not isinstance(page, list):
+                raise ValueError("no list of users")
+            return page
+
+        return self._call(fetch, budget, limit=budget.remaining, most=MAX_PAGE)
+
+    def count_users(self, budget: Budget) -> int:
+        """Return how many users there are. Raises ClerkUnavailable if there is no answer, or none with a number."""
+        users = self.sdk.users  # imported here, before time counts
+        return self._call(lambda: users.count().total_count, budget)
+
+    def list_domains(self, budget: Budget) -> list[str]:
+        """
+        Return the addresses of this instance's Frontend API, satellites' included.
+
+        Raises:
+            ClerkUnavailable: There is no answer, or none with a list.
+        """
+        domains = self.sdk.domains  # imported here, before time counts
+        return self._call(lambda: [domain.frontend_api_url for domain in domains.list().data], budget)
+
+    @property
+    def clock_difference(self) -> float | None:
+        """Whole seconds by which Clerk's clock was ahead of ours at the last answer; None if it did not say."""
+        dated = self._transport.dated if self._transport is not None else None
+        if dated is None:
+            return None
+        try:
+            return parsedate_to_datetime(dated[0]).timestamp() - int(dated[1])
+        except (ValueError, TypeError, OverflowError):
+            return None
+
+    def _call(self, fetch: Callable[[], T], budget: Budget, *, limit: float = CALL_LIMIT, most: int | None = None) -> T:
         with budget.spending():
             self._breaker.check()
             if budget.remaining <= 0 or not _slots.acquire(timeout=budget.remaining):
@@ -290,18 +347,18 @@ class ClerkApi:
                     "upstream-timeout", "no time left to ask Clerk", retry_after=self.retry_after or 1
                 )
             try:
-                return self._visit(fetch, min(CALL_LIMIT, budget.remaining))
+                return self._visit(fetch, min(limit, budget.remaining), most)
             finally:
                 _slots.release()
 
-    def _visit(self, fetch: Callable[[], T], seconds: float) -> T:
+    def _visit(self, fetch: Callable[[], T], seconds: float, most: int | None) -> T:
         import httpx
         from clerk_backend_api.models import ClerkBaseError, NoResponseError
 
         probe = self._breaker.enter()
         # Nothing but httpx's own errors is named as a cause: the SDK's carry the answer's body in their text.
         try:
-            answer = _with_one_retry(fetch, seconds)
+            answer = _with_one_retry(fetch, seconds, most)
         except UserNotFound:
             self._breaker.succeeded(probe)
             raise
@@ -363,13 +420,13 @@ class ClerkApi:
             logger.log(level, message, *args)
 
 
-def _with_one_retry(fetch: Callable[[], T], seconds: float) -> T:
+def _with_one_retry(fetch: Callable[[], T], seconds: float, most: int | None) -> T:
     import httpx
     from clerk_backend_api.models import ClerkBaseError
 
-    from clerk_views.transport import TLSError, within
+    from clerk_views.transport import MAX_ANSWER, TLSError, up_to, within
 
-    with within(seconds):
+    with within(seconds), up_to(most or MAX_ANSWER):
         try:
             return fetch()
         except ClerkBaseError as error:

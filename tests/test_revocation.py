@@ -1,4 +1,4 @@
-"""The list of ended sessions: who writes, who reads, what caches do to it. LFC-03, CAC-02, CAC-04, CAC-05, F-11, F-14."""
+"""The list of ended sessions: who writes, who reads, what caches do to it. LFC-03, CAC-02, CAC-04, CAC-05, F-11."""
 
 from __future__ import annotations
 

@@ -660,6 +660,8 @@ class LocalClerk:
             return 422, error_body(422), "application/json", ()
         elif path == "/v1/users":
             found = self._directory.select(query)[offset : offset + limit]
+        elif path == "/v1/domains":
+            found = _domains(self.url, self.instance_id)
         elif path == "/v1/users/count":
             found = {"object": "total_count", "total_count": len(self._directory.select(query))}
         elif of_memberships is not None:
@@ -675,6 +677,19 @@ class LocalClerk:
         if found is None:
             return 404, error_body(404, "resource_not_found", "not found"), "application/json", ()
         return 200, json.dumps(found).encode(), "application/json", ()
+
+
+def _domains(url: str, instance_id: str) -> dict[str, Any]:
+    primary = {
+        "object": "domain",
+        "id": instance_id.replace("ins_", "dmn_"),
+        "name": url.removeprefix("http://"),
+        "is_satellite": False,
+        "frontend_api_url": url.replace("http://", "https://"),
+        "accounts_portal_url": url.replace("http://", "https://"),
+        "development_origin": "",
+    }
+    return {"data": [primary], "total_count": 1}
 
 
 def _number(query: Mapping[str, list[str]], name: str, default: int) -> int:
