@@ -72,7 +72,7 @@ class FullSync:
 
     Args:
         dry_run: Do everything and take it back, user by user. Signals of ours are not sent.
-        since: Pass over users whose last change at Clerk is older. Clerk cannot be asked for changes, so all are listed.
+        since: Pass over users whose last change at Clerk is older. All are listed: Clerk cannot be asked for changes.
         since_text: How the operator said that; a run is taken up again only by the same words.
         trouble: Is told of each user who was refused.
         waiting: Is told why we wait, and for how many seconds.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import time
 from argparse import ArgumentParser
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
+from time import monotonic
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -38,7 +38,6 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--since",
-            type=moment,
             metavar="WHEN",
             help="Pass over users that have not changed at Clerk since: an ISO date or time, or '30m', '12h', '2d', "
             "'1w'. They are listed all the same, as Clerk cannot be asked for changes.",
@@ -47,13 +46,13 @@ class Command(BaseCommand):
         parser.add_argument(
             "--deactivate-missing",
             action="store_true",
-            help="Also if more than a tenth of the linked users are not at Clerk any more. (Fewer are deactivated anyway.)",
+            help="Even if more than a tenth of the linked users are not at Clerk now. Fewer are deactivated anyway.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.shown = 0.0
         self.drawn = False
-        since_text, since = options["since"] or ("", None)
+        since = moment(options["since"]) if options["since"] else None
         settings = config()
         if settings.secret_key is None:
             raise CommandError("CLERK_SECRET_KEY is not set, so Clerk cannot be asked for its users.")
@@ -61,7 +60,7 @@ class Command(BaseCommand):
             settings,
             dry_run=options["dry_run"],
             since=since,
-            since_text=since_text,
+            since_text=options["since"] or "",
             trouble=self.tell_trouble,
             waiting=self.tell_waiting,
         )
@@ -90,9 +89,8 @@ class Command(BaseCommand):
         for progress in sync.steps():
             self.show(progress, "users")
         assert progress is not None  # noqa: S101  # there is a page always, if an empty one
-        if options["dry_run"] or options["since"]:
-            return progress
-        missing = sync.missing()
+        # Whoever was passed over, or written and taken back, looks as if Clerk had not listed him.
+        missing = 0 if options["dry_run"] or options["since"] else sync.missing()
         if missing and not options["deactivate_missing"] and not sync.is_few(missing):
             self.end_bar()
             self.stdout.write(
@@ -115,8 +113,8 @@ class Command(BaseCommand):
             filled = 30 * done // total if total else 30
             self.raw(f"\r[{'#' * filled}{'.' * (30 - filled)}] {done} of {total} {what} ")
             self.drawn = True
-        elif done >= total or time.monotonic() - self.shown >= 5:  # seconds
-            self.shown = time.monotonic()
+        elif done >= total or monotonic() - self.shown >= 5:  # seconds
+            self.shown = monotonic()
             self.say(f"{done} of {total} {what}")
 
     def end_bar(self) -> None:
@@ -140,18 +138,18 @@ class Command(BaseCommand):
         self.say(f"Waiting {seconds:.0f} s: {why}")
 
 
-def moment(text: str) -> tuple[str, datetime]:
-    """Read --since; return it as said, too. Raises ValueError, which argparse knows."""
+def moment(text: str) -> datetime:
+    """Read what --since says, in the project's own time zone unless it names one. Raises CommandError."""
     match = re.fullmatch(r"([0-9]{1,5})([mhdw])", text)
     if match:
-        return text, timezone.now() - timedelta(**{_UNITS[match[2]]: int(match[1])})
-    when = parse_datetime(text)
-    if when is None:
-        day = parse_date(text)
-        if day is None:
-            raise ValueError(text)
-        when = datetime(day.year, day.month, day.day)
-    return text, when if timezone.is_aware(when) else timezone.make_aware(when, timezone.get_default_timezone())
+        return timezone.now() - timedelta(**{_UNITS[match[2]]: int(match[1])})
+    try:
+        when = parse_datetime(text) or datetime.combine(parse_date(text) or date.min, time())
+    except ValueError:
+        when = datetime.min
+    if when.date() == date.min:
+        raise CommandError("--since is neither an ISO date or time nor one of the kind '30m', '12h', '2d', '1w'.")
+    return when if timezone.is_aware(when) else timezone.make_aware(when, timezone.get_default_timezone())
 
 
 def _advice(error: ClerkUnavailable) -> str:
