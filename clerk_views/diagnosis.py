@@ -1,8 +1,8 @@
 """
 Does it work, here and now? Each question asked live: of Clerk, of the cache, of the database.
 
-Behind ``manage.py clerk_doctor``. What ``manage.py check`` finds by looking at the settings comes first; here is what only
-an answer can tell. No finding ever holds a secret.
+Behind ``manage.py clerk_doctor``. What ``manage.py check`` finds by looking at the settings comes first; here is what
+only an answer can tell. No finding ever holds a secret.
 """
 
 from __future__ import annotations
@@ -174,6 +174,8 @@ def _examine_cache(config: Config) -> Finding:
             f"The cache {alias!r} does not work ({type(error).__name__}).",
             "Users are compared with Clerk at every turn until it does. Look at CACHES and the cache's server.",
         )
+    if not gone:
+        return Finding("cache", "error", f"The cache {alias!r} does not delete.", "Look at the cache's server.")
     if not kept or not is_shared(alias):
         return Finding(
             "cache",
@@ -181,8 +183,6 @@ def _examine_cache(config: Config) -> Finding:
             f"The cache {alias!r} keeps nothing, or each process has its own.",
             "Let CLERK_CACHE_ALIAS name one that all processes share: Redis, Memcached, or the database.",
         )
-    if not gone:
-        return Finding("cache", "error", f"The cache {alias!r} does not delete.", "Look at the cache's server.")
     return Finding("cache", "ok", f"The cache {alias!r} works, and all processes share it.")
 
 

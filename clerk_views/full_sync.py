@@ -122,8 +122,8 @@ class FullSync:
         """
         run = self._run
         counts = Counter(run.counts)
-        total = self._patiently(lambda: self._api.count_users(Budget(CALL_TIMEOUT)))
         try:
+            total = self._patiently(lambda: self._api.count_users(Budget(CALL_TIMEOUT)))
             while True:
                 offset = max(0, run.position - 1)
                 page = self._page(offset)
