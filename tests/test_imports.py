@@ -32,7 +32,7 @@ ROW = {module: row for row, modules in enumerate(ROWS) for module in modules}
 # Beside the rows: what each may import.
 BESIDE = {
     "": {"auth", "authentication", "client", "decorators"},  # the package itself: the everyday names
-    "admin": {"models"},
+    "admin": {"api", "conf", "exceptions", "models", "profiles", "sync"},
     "apps": {"checks"},
     "checks": {"conf", "keys"},
     "diagnosis": {"api", "checks", "conf", "exceptions", "keys"},
@@ -43,7 +43,7 @@ BESIDE = {
     "management.commands.clerk_sync": {"conf", "exceptions", "full_sync"},
     "templatetags": set(),
     "urls": {"pages", "webhooks"},
-    "users.admin": {"users.models"},
+    "users.admin": {"admin", "users.models"},
     "users.apps": set(),
     "users.models": {"models"},
 }
