@@ -14,7 +14,9 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 from django.http import HttpRequest
+from django.utils.formats import localize
 from django.utils.html import format_html
+from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 
 from clerk_views.api import Budget, get_api
@@ -49,7 +51,7 @@ def clerk_user(row: Any) -> str:
 def last_sync(row: Any) -> Any:
     """Say when an account, or a Django user, was last compared with Clerk."""
     account = _account_of(row)
-    return None if account is None else account.synced_at
+    return None if account is None else localize(template_localtime(account.synced_at))
 
 
 @admin.action(description=_("Sync now with Clerk"), permissions=["change"])
