@@ -2,7 +2,7 @@
 The links between Django users and Clerk users, in Django's admin: by themselves, and beside a user.
 
 What Clerk owns is only looked at; the next sync would put it back. "Sync now" is that sync, for the rows picked. The
-columns ``clerk_user`` and ``last_sync`` and the action ``sync_now`` suit any user admin as well.
+columns of ClerkColumns and the action ``sync_now`` suit any user admin as well.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.formats import localize
 from django.utils.html import format_html
-from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 
 from clerk_views.api import Budget, get_api
@@ -33,25 +33,30 @@ _DASHBOARD = "https://dashboard.clerk.com/last-active?path=users/{}"
 _SYNCED = ("synced_at", "clerk_updated_at", "linked", "deactivated")
 
 
+class ClerkColumns:
+    """For a user admin: ``clerk_user`` and ``last_sync``, to be named in its lists and read-only fields."""
+
+    @admin.display(description=_("Clerk user"))
+    def clerk_user(self, row: Any) -> str:
+        """Link to Clerk's dashboard, to the user of this account or to the Clerk user of this Django user."""
+        account = _account_of(row)
+        if account is None:
+            return "-"
+        address = _DASHBOARD.format(account.clerk_id)
+        return format_html('<a href="{}" target="_blank" rel="noopener noreferrer">{}</a>', address, account.clerk_id)
+
+    @admin.display(description=_("last sync"))
+    def last_sync(self, row: Any) -> str:
+        """Say when an account, or a Django user, was last compared with Clerk."""
+        account = _account_of(row)
+        when = None if account is None else account.synced_at
+        if when is None:
+            return "-"
+        return localize(timezone.localtime(when) if timezone.is_aware(when) else when)
+
+
 def _account_of(row: Any) -> ClerkAccount | None:
     return row if isinstance(row, ClerkAccount) else getattr(row, "clerk_account", None)
-
-
-@admin.display(description=_("Clerk user"))
-def clerk_user(row: Any) -> str:
-    """Link to Clerk's dashboard, where the user of this account is, or the Clerk user of this Django user."""
-    account = _account_of(row)
-    if account is None:
-        return "-"
-    address = _DASHBOARD.format(account.clerk_id)
-    return format_html('<a href="{}" target="_blank" rel="noopener noreferrer">{}</a>', address, account.clerk_id)
-
-
-@admin.display(description=_("last sync"))
-def last_sync(row: Any) -> Any:
-    """Say when an account, or a Django user, was last compared with Clerk."""
-    account = _account_of(row)
-    return None if account is None else localize(template_localtime(account.synced_at))
 
 
 @admin.action(description=_("Sync now with Clerk"), permissions=["change"])
@@ -91,7 +96,7 @@ def _sync(clerk_id: str) -> tuple[int, Any]:
 
 
 @admin.register(ClerkAccount)
-class ClerkAccountAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs alone
+class ClerkAccountAdmin(ClerkColumns, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs alone
     """
     Look links up, sync them, make one by hand, or delete one.
 
@@ -107,7 +112,7 @@ class ClerkAccountAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic 
 
     def get_fields(self, request: HttpRequest, obj: ClerkAccount | None = None) -> Any:
         """Add the way to Clerk's dashboard where there is somebody to be shown."""
-        return self.fields if obj is None else (*self.fields, clerk_user)
+        return self.fields if obj is None else (*self.fields, "clerk_user")
 
     def get_search_fields(self, request: HttpRequest) -> tuple[str, ...]:
         """Search by Clerk id and by the user's name, whatever the user model calls it."""
@@ -115,7 +120,7 @@ class ClerkAccountAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic 
 
     def get_readonly_fields(self, request: HttpRequest, obj: ClerkAccount | None = None) -> Any:
         """Let a new link be entered, and an existing one only be looked at."""
-        return (*self.fields, clerk_user) if obj is not None else self.fields[2:]
+        return (*self.fields, "clerk_user") if obj is not None else self.fields[2:]
 
     def save_model(self, request: HttpRequest, obj: ClerkAccount, form: object, change: bool) -> None:
         """Note of a link made by hand that the user was there first."""

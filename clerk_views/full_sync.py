@@ -146,7 +146,8 @@ class FullSync:
 
     def missing(self) -> int:
         """Count the linked users whom Clerk did not list since start(); to be asked after the last step."""
-        return self._unlisted().count()
+        number: int = self._unlisted().count()
+        return number
 
     def is_few(self, missing: int) -> bool:
         """Say whether so many may well have been deleted at Clerk without our hearing of it."""

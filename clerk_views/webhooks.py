@@ -30,6 +30,7 @@ from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, IntegrityError, connections, router, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
+from django.http.response import HttpResponseBase
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
@@ -98,7 +99,7 @@ class _Event:
 @never_cache
 @require_POST
 @sensitive_variables()
-def webhook(request: HttpRequest) -> HttpResponse:
+def webhook(request: HttpRequest) -> HttpResponseBase:
     """
     Take one message: 204 when it is dealt with, now or before; 400 or 413 for what is none; 503 for "send it again".
 

@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.formats import date_format
 
 from clerk_views.accounts import sync_django_user
-from clerk_views.admin import clerk_user, last_sync, sync_now
+from clerk_views.admin import ClerkColumns, sync_now
 from clerk_views.models import ClerkAccount
 from clerk_views.testing import LocalClerk, LocalUser
 
@@ -47,10 +47,10 @@ def ada(local_clerk: LocalClerk, root: Any) -> LocalUser:
 def user_admin(settings: Any) -> None:
     """A project's own user admin with ours in it, as the README has it."""
 
-    class Admin(UserAdmin):  # type: ignore[type-arg]  # generic in the stubs alone
-        list_display = ["username", clerk_user, last_sync]
-        readonly_fields = [clerk_user, last_sync]
-        fieldsets = [(None, {"fields": ["username", clerk_user, last_sync]})]
+    class Admin(ClerkColumns, UserAdmin):  # type: ignore[type-arg]  # generic in the stubs alone
+        list_display = ["username", "clerk_user", "last_sync"]
+        readonly_fields = ["clerk_user", "last_sync"]
+        fieldsets = [(None, {"fields": ["username", "clerk_user", "last_sync"]})]
         actions = [sync_now]
 
     site = admin.AdminSite()

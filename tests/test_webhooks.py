@@ -226,7 +226,11 @@ class TestForgery:
 
     @pytest.mark.parametrize("part", ["id", "timestamp", "body"])
     def test_another_message_than_was_signed(self, client: Client, created: LocalWebhook, part: str) -> None:
-        other = {"id": "msg_other", "timestamp": str(int(created.timestamp) + 1), "body": created.body + b" "}
+        other: dict[str, Any] = {
+            "id": "msg_other",
+            "timestamp": str(int(created.timestamp) + 1),
+            "body": created.body + b" ",
+        }
         signature = created.headers["svix-signature"]
         self.refused(client, replace(created, signature=signature, **{part: other[part]}))
 

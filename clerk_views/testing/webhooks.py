@@ -87,7 +87,7 @@ class LocalWebhook:
         """
         if isinstance(target, str):
             return self._post(target)
-        post: Any = async_to_sync(target.post) if isinstance(target, AsyncClient) else target.post  # type: ignore[arg-type]  # the async client's is a coroutine function
+        post: Any = async_to_sync(target.post) if isinstance(target, AsyncClient) else target.post
         response = post(
             path or reverse("clerk_views:webhook"),
             data=self.body,
