@@ -133,7 +133,7 @@ def _check_revoked_sessions(values: Mapping[str, Any]) -> Iterator[Problem]:
             "nothing stays in it: a session that is revoked in one is good in the others until its token expires.",
             "Let CLERK_CACHE_ALIAS name a cache that all processes share: Redis, Memcached, or the database.",
         )
-    if not values["CLERK_WEBHOOK_SIGNING_SECRET"]:
+    elif not values["CLERK_WEBHOOK_SIGNING_SECRET"]:
         yield _warning(
             "W050",
             "CLERK_CHECK_REVOKED_SESSIONS is True, but without CLERK_WEBHOOK_SIGNING_SECRET Clerk cannot tell which "

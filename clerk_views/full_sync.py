@@ -14,10 +14,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from django.contrib.auth import get_user_model
-from django.db import router, transaction
+from django.db import Error, router, transaction
 from django.utils.crypto import salted_hmac
 
 from clerk_views.api import Budget, ClerkApi
@@ -25,7 +26,7 @@ from clerk_views.conf import Config
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable, UserNotFound
 from clerk_views.models import ClerkAccount, ClerkSyncRun
 from clerk_views.profiles import Profile, absent, read_profile
-from clerk_views.sync import Outcome, tell, write_profile
+from clerk_views.sync import Outcome, find_strangers, tell, write_profile
 
 logger = logging.getLogger("clerk_views")
 
@@ -131,8 +132,7 @@ class FullSync:
                 if news is None:
                     run.position = max(0, offset - PAGE + 1)
                     continue
-                for clerk_user in news:
-                    counts[self._take(clerk_user)] += 1
+                counts.update(self._take_all(news))
                 run.position = offset + len(page)
                 if page:
                     run.last_id, run.last_created_at = _id(page[-1]), _created_at(page[-1])
@@ -159,7 +159,8 @@ class FullSync:
         ids = list(self._unlisted().values_list("clerk_id", flat=True))
         try:
             for number, clerk_id in enumerate(ids, 1):
-                counts[self._take(self._patiently(lambda clerk_id=clerk_id: self._ask(clerk_id)))] += 1  # type: ignore[misc]  # bound now
+                profile = self._patiently(partial(self._ask, clerk_id))
+                counts[self._take(profile)] += 1
                 self._run.counts = dict(counts)
                 self._keep()
                 yield Progress(number, len(ids), counts)
@@ -183,9 +184,9 @@ class FullSync:
     def _page(self, offset: int) -> list[Any]:
         return self._patiently(lambda: self._api.list_users(Budget(CALL_TIMEOUT), limit=PAGE, offset=offset))
 
-    def _ask(self, clerk_id: str) -> Any:
+    def _ask(self, clerk_id: str) -> Profile:
         try:
-            return self._api.get_user(clerk_id, Budget(CALL_TIMEOUT))
+            return read_profile(self._api.get_user(clerk_id, Budget(CALL_TIMEOUT)))
         except UserNotFound:
             return absent(clerk_id)
 
@@ -214,17 +215,29 @@ class FullSync:
                 self.waiting(str(error), error.retry_after)
                 time.sleep(error.retry_after)
 
-    def _take(self, clerk_user: Any) -> str:
-        """Bring one user in step, and return under which word to count that."""
+    def _take_all(self, page: list[Any]) -> Iterator[str]:
+        """Bring a page of users in step, and yield under which words to count that."""
+        profiles = []
+        for clerk_user in page:
+            try:
+                profiles.append(read_profile(clerk_user))
+            except ValueError as error:
+                self.trouble(Trouble(_id(clerk_user) or "(no id)", "refused", str(error)))
+                yield "refused"
+        since = 0 if self.since is None else self.since.timestamp() * 1000
+        young = [profile for profile in profiles if (profile.updated_at or 0) >= since]
+        for _ in range(len(profiles) - len(young)):
+            yield "skipped"
         try:
-            profile = clerk_user if isinstance(clerk_user, Profile) else read_profile(clerk_user)
-        except ValueError as error:
-            self.trouble(Trouble(_id(clerk_user) or "(no id)", "refused", str(error)))
-            return "refused"
-        if self.since is not None and (profile.updated_at or 0) < self.since.timestamp() * 1000:
-            return "skipped"
+            strangers = find_strangers(young, self.config)
+        except Error:
+            strangers = set()  # whether it is the database will be seen with each user
+        for profile in young:
+            yield self._take(profile, stranger=profile.id in strangers)
+
+    def _take(self, profile: Profile, *, stranger: bool = False) -> str:
         try:
-            outcome = self._write(profile)
+            outcome = self._write(profile, stranger)
         except (AccountRefused, UserNotFound) as error:
             self.trouble(Trouble(profile.id, "refused", str(error)))
             return "refused"
@@ -237,13 +250,13 @@ class FullSync:
         self._failures = 0
         return _word(outcome)
 
-    def _write(self, profile: Profile) -> Outcome:
+    def _write(self, profile: Profile, stranger: bool) -> Outcome:
         if not self.dry_run:
-            outcome = write_profile(profile, self.config)
+            outcome = write_profile(profile, self.config, stranger=stranger)
             tell(outcome, profile)
             return outcome
         with transaction.atomic(using=self._database):
-            outcome = write_profile(profile, self.config)
+            outcome = write_profile(profile, self.config, stranger=stranger)
             transaction.set_rollback(True, using=self._database)
         return outcome
 

@@ -11,11 +11,14 @@ import logging
 import random
 import string
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.db import DataError, Error, IntegrityError, OperationalError, connections, models, router, transaction
+from django.db.models.functions import Lower
 from django.utils import timezone
 
 from clerk_views import signals
@@ -52,10 +55,15 @@ def sync_profile(profile: Profile, config: Config, *, sender: type | None = None
     return outcome.user
 
 
-def write_profile(profile: Profile, config: Config) -> Outcome:
-    """Do what sync_profile() does but for the signals, and say what came of it. Raises the same errors."""
+def write_profile(profile: Profile, config: Config, *, stranger: bool = False) -> Outcome:
+    """
+    Do what sync_profile() does but for the signals, and say what came of it. Raises the same errors.
+
+    Args:
+        stranger: By find_strangers(), a moment ago: nobody here has the e-mail address.
+    """
     try:
-        return _write(profile, config, get_user_model())
+        return _write(profile, config, get_user_model(), stranger)
     except Error as error:
         logger.error(
             "Clerk user %.100r could not be written: %s. If a column is to blame, map or unmap it in "
@@ -64,6 +72,28 @@ def write_profile(profile: Profile, config: Config) -> Outcome:
             described(error),
         )
         raise ClerkUnavailable("database-unavailable") from None  # the cause may quote the user's data
+
+
+def find_strangers(profiles: Sequence[Profile], config: Config) -> set[str]:
+    """
+    Return the Clerk ids of those whose e-mail address no Django user has, and no other of them.
+
+    One query, where each would need one; and the table of users is rarely indexed for it. Who is not among them is
+    looked up with all care.
+    """
+    field = Columns(get_user_model(), config).email
+    addresses = Counter(_ascii_lower(profile.verified_email or "") for profile in profiles)
+    if field is None:
+        return {profile.id for profile in profiles}
+    users = get_user_model()._base_manager.using(router.db_for_write(get_user_model()))
+    spellings = addresses.keys() | {address.lower() for address in addresses}  # as databases differ in what is lower
+    taken = users.annotate(_clerk_address=Lower(field.name)).filter(_clerk_address__in=spellings)
+    found = {_ascii_lower(address) for address in taken.values_list(field.name, flat=True)}
+    return {
+        profile.id
+        for profile in profiles
+        if (address := _ascii_lower(profile.verified_email or "")) not in found and addresses[address] == 1
+    }
 
 
 def tell(outcome: Outcome, profile: Profile, sender: type | None = None) -> None:
@@ -83,12 +113,12 @@ def described(error: Error) -> str:
     return kind if isinstance(error, (IntegrityError, DataError)) else f"{kind}: {error!s:.200}"
 
 
-def _write(profile: Profile, config: Config, model: type[models.Model]) -> Outcome:
+def _write(profile: Profile, config: Config, model: type[models.Model], stranger: bool) -> Outcome:
     """Write, and try again where that helps: after somebody else was first, or while he holds the lock (F-17, F-18)."""
     started = time.monotonic()
     conflicts = waits = 0
     while True:
-        attempt = _Attempt(profile, Columns(model, config), config, model, conflicts)
+        attempt = _Attempt(profile, Columns(model, config), config, model, conflicts, stranger and not conflicts)
         try:
             return attempt.run()
         except (IntegrityError, DataError, ClerkAccount.DoesNotExist):
@@ -132,12 +162,19 @@ class _Attempt:
     statement of the transaction writes: SQLite cannot turn a reader into a writer while somebody else writes.
 
     Args:
+        stranger: Nobody here has the e-mail address, as far as is known.
         conflicts: How many attempts failed. At the last one only what makes the link is written: some column of the
             project's own cannot be filled as Clerk says, and nobody shall stay outside for that.
     """
 
     def __init__(
-        self, profile: Profile, columns: Columns, config: Config, model: type[models.Model], conflicts: int
+        self,
+        profile: Profile,
+        columns: Columns,
+        config: Config,
+        model: type[models.Model],
+        conflicts: int,
+        stranger: bool,
     ) -> None:
         self.profile = profile
         self.columns = columns
@@ -149,6 +186,7 @@ class _Attempt:
         self.accounts = ClerkAccount.objects.using(self.db)
         self.again = conflicts > 0
         self.cautious = conflicts == CONFLICT_TRIES - 1
+        self.stranger = stranger
 
     def run(self) -> Outcome:
         account = self.find_account()
@@ -203,7 +241,7 @@ class _Attempt:
     def find_by_email(self) -> User | None:
         """Find the one user of the verified primary address (USR-01 to USR-05)."""
         field, email = self.columns.email, self.profile.verified_email
-        if field is None or email is None or not self.config.link_by_email:
+        if field is None or email is None or self.stranger or not self.config.link_by_email:
             return None
         # The query only proposes: databases differ in which letters they take for the same (USR-02).
         candidates = self.users.filter(**{f"{field.name}__iexact": email})
@@ -363,4 +401,8 @@ class _Attempt:
 
 def _same_email(one: str, other: str) -> bool:
     """Compare as mailboxes are compared at least: ASCII letters without case, and not one letter more."""
-    return one.translate(_ASCII_LOWER) == other.translate(_ASCII_LOWER)
+    return _ascii_lower(one) == _ascii_lower(other)
+
+
+def _ascii_lower(text: str) -> str:
+    return text.translate(_ASCII_LOWER)

@@ -170,6 +170,15 @@ class TestSync:
         assert set(User.objects.filter(is_active=False).values_list("first_name", flat=True)) == {"ban", "gone"}
         assert {"new", "created"} <= names()
 
+    def test_one_address_makes_no_two_users(self, local_clerk: LocalClerk) -> None:
+        """USR-04: on one page, and on two; whatever its case, and though a page is looked up at once."""
+        User.objects.create_user("known", "known@Example.com")
+        for email in ("twice@example.com", "Twice@example.com", "KNOWN@example.com", "known@example.com"):
+            local_clerk.add_user(email=email)
+        run = sync()
+        assert run.counts == {"created": 1, "linked": 1, "refused": 2}
+        assert User.objects.count() == 2
+
     def test_older_news_overwrites_nothing(self, local_clerk: LocalClerk) -> None:
         """USR-12."""
         user = local_clerk.add_user(first_name="old", updated_at=1000)
@@ -484,6 +493,14 @@ class TestTrouble:
         assert run.counts == {"created": 2, "failed": 1}
         assert "1 users could not be written" in str(run.error)
         assert names() == {"0", "2"}
+
+    def test_a_page_that_cannot_be_looked_up_is_looked_up_user_by_user(
+        self, local_clerk: LocalClerk, broken_database: Any
+    ) -> None:
+        User.objects.create_user("linked", "ada@example.com")
+        local_clerk.add_user(email="ada@example.com")
+        broken_database(lambda sql: "_clerk_address" in sql or "LOWER(" in sql)
+        assert sync().counts == {"linked": 1}
 
     def test_a_database_that_takes_nobody_ends_it(
         self, local_clerk: LocalClerk, broken_database: Any, monkeypatch: pytest.MonkeyPatch
