@@ -341,7 +341,7 @@ class TestPages:
 
 
 REDIS = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1"}}
-WEBHOOKS = {"CLERK_CHECK_REVOKED_SESSIONS": True, "CLERK_WEBHOOK_SIGNING_SECRET": WEBHOOK_SECRET}
+WEBHOOKS: dict[str, Any] = {"CLERK_CHECK_REVOKED_SESSIONS": True, "CLERK_WEBHOOK_SIGNING_SECRET": WEBHOOK_SECRET}
 
 
 @pytest.mark.parametrize("backend", ["locmem.LocMemCache", "dummy.DummyCache"])
