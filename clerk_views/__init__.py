@@ -9,8 +9,8 @@ The everyday names; everything else is imported by module path, as with ``django
     from clerk_views.middleware import ClerkMiddleware
 """
 
+from clerk_views.access import aget_clerk, get_clerk
 from clerk_views.auth import ClerkAuth
-from clerk_views.authentication import aget_clerk, get_clerk
 from clerk_views.client import ClerkClient, clerk_client
 from clerk_views.decorators import clerk_optional, clerk_required
 

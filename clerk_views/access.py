@@ -7,11 +7,13 @@ with what memory holds; if that does not suffice on an event loop, all that is l
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial, wraps
 from typing import Any
+from weakref import ref
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpRequest
@@ -20,13 +22,48 @@ from django.utils.functional import SimpleLazyObject
 
 from clerk_views import answers, csrf, signals
 from clerk_views.auth import ClerkAuth
-from clerk_views.authentication import Memo, RequestState, Verdict, authenticate, memo_of, report_failure
+from clerk_views.authentication import (
+    Memo,
+    RequestState,
+    Verdict,
+    aauthenticate,
+    authenticate,
+    memo_of,
+    report_failure,
+)
 from clerk_views.exceptions import AccountRefused, ClerkError, ClerkUnavailable, NotInMemory
 from clerk_views.requirements import Refusal, Requirement
 
 logger = logging.getLogger("clerk_views")
 
 View = Callable[..., Any]
+
+_ORIGIN = "_clerk_views_origin"
+
+
+def get_clerk(request: Any) -> ClerkAuth:
+    """
+    Return who is calling, for code outside a decorated view; inside one, what ``request.clerk`` is.
+
+    Nobody, where a cookie came with an unsafe method and without Django's CSRF token: any other site can send that.
+
+    Raises:
+        ClerkUnavailable: It cannot be decided now. Not the same as nobody.
+    """
+    memo = memo_of(request)
+    if memo.auth is None:
+        state = authenticate(request)
+        forgeable = state.auth.is_authenticated and state.carrier == "cookie" and csrf.must_check(memo.request)
+        memo.auth = ClerkAuth.signed_out("csrf-failed") if forgeable and csrf.failure(memo.request) else state.auth
+    return memo.auth
+
+
+async def aget_clerk(request: Any) -> ClerkAuth:
+    """See get_clerk()."""
+    state = await aauthenticate(request)
+    # The secret of the CSRF check may be in the session, and so in the database.
+    on_loop = state.carrier != "cookie" or not csrf.must_check(memo_of(request).request)
+    return get_clerk(request) if on_loop else await sync_to_async(get_clerk)(request)
 
 
 def load_user(request: Any, *, offline: bool = False) -> Any:
@@ -45,17 +82,17 @@ def load_user(request: Any, *, offline: bool = False) -> Any:
         if offline:
             raise NotInMemory
         try:
-            verdict = authenticate(request).verdict
-            if verdict is None:
+            state = authenticate(request)
+            if state.verdict is None:
                 raise AccountRefused("session-token-missing", "nobody is signed in")
-            memo.user = _resolve(memo, verdict)
+            memo.user = _resolve(memo, state, state.verdict)
         except (AccountRefused, ClerkUnavailable) as error:
             memo.user_error = error
             raise
     return memo.user
 
 
-def _resolve(memo: Memo, verdict: Verdict) -> Any:
+def _resolve(memo: Memo, state: RequestState, verdict: Verdict) -> Any:
     # It loads models, which are not there yet when an app's modules import our decorators.
     from clerk_views import accounts
 
@@ -63,7 +100,7 @@ def _resolve(memo: Memo, verdict: Verdict) -> Any:
     try:
         resolved = accounts.resolve(
             verdict.session[0],
-            verdict.auth.claims if memo.config.user_source == "claims" else {},
+            json.loads(verdict.claims) if memo.config.user_source == "claims" else {},
             config=memo.config,
             budget=memo.budget,
             sender=sender,
@@ -73,10 +110,44 @@ def _resolve(memo: Memo, verdict: Verdict) -> Any:
         report_failure(memo, error.reason, verdict.token)
         raise
     verdict.fresh_until = resolved.fresh_until
+    resolved.user.__dict__[_ORIGIN] = _Origin(memo.request)
     signals.clerk_auth_success.send_robust(
-        sender, user=resolved.user, source=resolved.source, auth=verdict.auth, request=memo.request
+        sender,
+        user=resolved.user,
+        source=resolved.source,
+        auth=state.auth_if_pending_allowed,  # nobody with open tasks comes here whom his view does not admit
+        request=memo.request,
     )
     return resolved.user
+
+
+class _Origin:
+    """On a user object: the request for which it was loaded, as long as that lasts. It does not go into pickles."""
+
+    def __init__(self, request: HttpRequest | None = None) -> None:
+        self._request = None if request is None else ref(request)
+
+    @property
+    def request(self) -> HttpRequest | None:
+        return None if self._request is None else self._request()
+
+    def __reduce__(self) -> tuple[type[_Origin], tuple[()]]:
+        return _Origin, ()
+
+
+def auth_of_user(user: Any) -> ClerkAuth | None:
+    """
+    Return what the current request's token says of a user, for code that is handed the user alone.
+
+    None for every object but the one that is ``request.user``: another one of the same user, loaded by somebody else or
+    kept from an earlier request, must not speak with this request's rights.
+    """
+    origin = user.__dict__.get(_ORIGIN)
+    request = origin.request if isinstance(origin, _Origin) else None
+    memo = None if request is None else memo_of(request)
+    if memo is None or memo.user is not user or memo.state is None:
+        return None
+    return memo.state.auth_if_pending_allowed  # whoever was not admitted with open tasks has no user
 
 
 def attach(request: Any, auth: ClerkAuth | None = None) -> None:
@@ -96,14 +167,31 @@ def attach(request: Any, auth: ClerkAuth | None = None) -> None:
         base = memo.request
         memo.session_user = base.__dict__.get("user")
         memo.session_auser = base.__dict__.get("auser")
-        base.user = SimpleLazyObject(partial(user_of, base))  # type: ignore[assignment]  # lazy, as Django's own
+        base.user = SimpleLazyObject(_LazyUser(base))  # type: ignore[assignment]  # lazy, as Django's own
         base.auser = partial(_auser_of, base)  # likewise
+
+
+class _LazyUser:
+    """Finds the user of a request, and then lets go of it: who keeps the user must not keep the request's rights."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        self._request: HttpRequest | None = request
+        self._user: Any = None
+
+    def __call__(self) -> Any:
+        if self._request is not None:
+            self._user = user_of(self._request)
+            self._request = None
+        return self._user
 
 
 def attach_clerk(request: Any, auth: ClerkAuth | None = None) -> None:
     """Set ``request.clerk`` alone. See attach()."""
-    base = memo_of(request).request
-    request.clerk = base.clerk = auth or SimpleLazyObject(lambda: authenticate(base).auth)  # type: ignore[attr-defined]  # ours to add
+    memo = memo_of(request)
+    base = memo.request
+    if auth is not None:
+        memo.auth = auth
+    request.clerk = base.clerk = auth or SimpleLazyObject(partial(get_clerk, base))  # type: ignore[attr-defined]  # ours to add
 
 
 def attach_user(request: Any, user: Any) -> None:
@@ -125,12 +213,11 @@ def user_of(request: HttpRequest) -> Any:
     from django.contrib.auth.models import AnonymousUser
 
     memo = memo_of(request)
-    state = authenticate(request)
-    if state.auth.is_authenticated:
-        if state.carrier == "cookie" and request.method not in csrf.SAFE_METHODS and csrf.failure(request):
-            return AnonymousUser()  # another site may have sent this; nobody stands behind it
+    auth = get_clerk(request)
+    if auth.is_authenticated:
         return load_user(request)
-    if state.carrier == "header" or memo.session_user is None:
+    # Whoever presents a bearer has chosen it; and behind a forged request nobody stands.
+    if memo.session_user is None or authenticate(request).carrier == "header" or auth.reason == "csrf-failed":
         return AnonymousUser()
     return memo.session_user
 
@@ -162,13 +249,15 @@ def admit(
     page = _is_page(request, view)
     try:
         state = authenticate(request, offline=offline)
+        if page and state.is_handshake:
+            return answers.Handshake()
         auth = auth_for(state, requirement)
         attach(request, auth)
         if not auth.is_authenticated and not requirement.optional:
             return _refuse(request, state, requirement, page, offline)
         if auth.is_authenticated and state.carrier == "header":
             csrf.exempt(base)
-        elif base.method not in csrf.SAFE_METHODS and _must_prove_intent(auth.is_authenticated, view):
+        elif csrf.must_check(base) and _must_prove_intent(auth.is_authenticated, view):
             if offline:
                 raise NotInMemory  # the secret may be in the session, and so in the database
             if csrf.failure(base):
@@ -258,6 +347,8 @@ def _finish(request: Any, response: Any, requirement: Requirement) -> Any:
     """Set the caching headers of a response that depends on who is calling."""
     if isinstance(response, HttpResponseBase):  # else Django says what is wrong with it
         state = memo_of(request).state
+        if state is not None:
+            answers.carry(response, state)
         answers.mark_private(response, personal=not requirement.optional or state is None or state.carrier is not None)
     return response
 

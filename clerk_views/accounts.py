@@ -121,9 +121,13 @@ def _read(clerk_id: str) -> AbstractBaseUser | None:
 
 
 def _admit(user: Any, source: Source, fresh_until: float) -> Resolved:
-    if not user.is_active or user.clerk_account.deactivated:
+    if not _is_active(user):
         raise AccountRefused("user-inactive")
     return Resolved(user, source, fresh_until)
+
+
+def _is_active(user: Any) -> bool:
+    return bool(user.is_active and not user.clerk_account.deactivated)
 
 
 def _synced_at(user: Any) -> float:
@@ -176,7 +180,7 @@ class _Resolution:
         elif mark is None or mark.verdict == "turn":
             return 0.0
         elif mark.verdict == "barred":
-            if written > mark.at:
+            if user is not None and _is_active(user) and written > mark.at:
                 return 0.0  # a webhook, say, has brought better news since
             raise AccountRefused("user-not-found" if user is None else "user-inactive")
         elif user is None or (mark.verdict == "ok" and written < mark.at - 0.001):

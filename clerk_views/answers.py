@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from http.cookies import Morsel
 from typing import Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -97,9 +98,42 @@ def unauthenticated(
     else:
         response = JsonResponse({"detail": detail(state), "code": state.auth.reason}, status=401)
         response["WWW-Authenticate"] = challenge(state)
-    for name, value in state.headers:
-        response[name] = value
     return response
+
+
+class Handshake(HttpResponse):
+    """Sends a browser to Clerk, or on to the page it wanted when it comes from there. See carry() for its headers."""
+
+    status_code = 307
+
+
+class _Directive(Morsel[str]):
+    """A cookie exactly as Clerk wants it set: Django would write it anew, and one of two of a name."""
+
+    def __init__(self, directive: str) -> None:
+        super().__init__()
+        name, _, value = directive.partition(";")[0].partition("=")
+        self.set(name.strip(), value.strip(), value.strip())
+        self._directive = directive
+
+    def OutputString(self, attrs: Any = None) -> str:  # the standard library's name
+        return self._directive
+
+
+def carry(response: HttpResponseBase, state: RequestState) -> None:
+    """Put the headers of a request's state on its response. Doing it twice changes nothing."""
+    if not isinstance(response, Handshake):
+        state = state.without_redirect()
+    names: list[str] = []
+    for name, value in state.headers:
+        if name == "Set-Cookie":
+            directive = _Directive(value)
+            # Two of a name may be for two domains, and Django keeps one per key.
+            again = names.count(directive.key)
+            names.append(directive.key)
+            response.cookies[f"{directive.key} {again}" if again else directive.key] = directive
+        else:
+            response[name] = value
 
 
 def forbidden(request: HttpRequest, reason: str, *, page: bool) -> HttpResponseBase:

@@ -14,6 +14,7 @@ import os
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,8 +24,8 @@ from urllib.parse import quote
 
 from django.core.exceptions import ImproperlyConfigured
 
-from clerk_views.conf import Config
-from clerk_views.exceptions import ClerkUnavailable, UserNotFound
+from clerk_views.conf import CLERK_API_VERSION, Config
+from clerk_views.exceptions import ClerkUnavailable, TokenRefused, UserNotFound
 
 if TYPE_CHECKING:  # the SDK is imported on the first call
     from clerk_backend_api import Clerk
@@ -43,6 +44,13 @@ MAX_PAGE = 32 * 1024 * 1024  # bytes; 500 users with all their metadata
 MAX_CALLS = 10  # at the same time in this process
 MAX_APIS = 8
 LOG_INTERVAL = 60.0  # seconds
+
+# Anybody can make up a nonce, and each costs a call. Clerk's rate limit is for those who mean it (I6).
+MAX_REFUSED_NONCES = 20  # within the window
+REFUSED_NONCES_WINDOW = 10.0  # seconds
+# A session whose refresh was refused is not asked about again meanwhile; its browser has a handshake instead.
+REFUSED_REFRESH_PAUSE = 10.0  # seconds
+MAX_REFUSED_REFRESHES = 1024  # kept
 
 T = TypeVar("T")
 
@@ -169,10 +177,11 @@ class ClerkApi:
         self._api_url = api_url
         self._timeout = timeout
         self._lock = threading.Lock()
-        self._sdk: Clerk | None = None
-        self._transport: Transport | None = None
+        self._opened: tuple[Clerk, Transport] | None = None
         self._breaker = _Breaker()
         self._logged: dict[int, float] = {}
+        self._refused_nonces: deque[float] = deque(maxlen=MAX_REFUSED_NONCES)
+        self._refused_refreshes: dict[str, tuple[float, str]] = {}
 
     def __repr__(self) -> str:
         return f"<ClerkApi at {self._api_url}>"
@@ -180,13 +189,16 @@ class ClerkApi:
     @property
     def sdk(self) -> Clerk:
         """Clerk's SDK: the key, the address and the limits of the settings. Each of its calls ends in time, too."""
+        return self._open()[0]
+
+    def _open(self) -> tuple[Clerk, Transport]:
         with self._lock:
-            if self._sdk is None:
+            if self._opened is None:
                 from clerk_views.transport import Transport, build_sdk
 
-                self._transport = Transport(self._timeout)
-                self._sdk = build_sdk(self._secret_key, self._api_url, self._transport)
-            return self._sdk
+                transport = Transport(self._timeout)
+                self._opened = (build_sdk(self._secret_key, self._api_url, transport), transport)
+            return self._opened
 
     @property
     def retry_after(self) -> float:
@@ -196,8 +208,8 @@ class ClerkApi:
     def close(self) -> None:
         """Close the connections. Calls under way open new ones, so nobody loses an answer."""
         with self._lock:
-            if self._transport is not None:
-                self._transport.close()
+            if self._opened is not None:
+                self._opened[1].close()
 
     def get_key_set(self, budget: Budget) -> list[Any]:
         """
@@ -284,6 +296,108 @@ class ClerkApi:
 
         return self._call(revoke, budget)
 
+    def get_handshake_payload(self, nonce: str, budget: Budget) -> list[Any]:
+        """
+        Return the directives that a handshake's nonce stands for, as they came.
+
+        The SDK lacks this call. A nonce serves once, so it is not repeated: a second try would be refused for the
+        first one's answer that got lost.
+
+        Raises:
+            TokenRefused: Clerk does not know the nonce, or no longer; the reason is Clerk's own code.
+            ClerkUnavailable: There is no answer, or none with a list; or too many nonces were refused of late.
+        """
+        now = time.monotonic()
+        if len(self._refused_nonces) == MAX_REFUSED_NONCES:
+            left = self._refused_nonces[0] + REFUSED_NONCES_WINDOW - now
+            if left > 0:
+                raise ClerkUnavailable("upstream-unavailable", "too many nonces were refused", retry_after=left)
+        try:
+            answer = self._ask("GET", "/clients/handshake_payload", budget, query={"nonce": nonce}, member="directives")
+        except TokenRefused:
+            self._refused_nonces.append(now)
+            raise
+        return answer
+
+    def refresh_session(self, session_id: str, body: Mapping[str, Any], suffixed: bool, budget: Budget) -> list[Any]:
+        """
+        Renew a session's token. Return the cookies to set, as they came.
+
+        The SDK's own call cannot say which cookie names are in use. It is not repeated either: a refresh token may
+        serve once.
+
+        Args:
+            session_id: Fit for a path.
+            body: What Clerk wants to know: the tokens, and where the request came from.
+
+        Raises:
+            TokenRefused: Clerk does not renew it; the reason is Clerk's own code.
+            ClerkUnavailable: There is no answer, or none with a list.
+        """
+        until, reason = self._refused_refreshes.get(session_id, (0.0, ""))
+        if time.monotonic() < until:
+            raise TokenRefused(reason, "refused a moment ago")
+        query = {"suffixed_cookies": "true"} if suffixed else {}
+        path = f"/sessions/{session_id}/refresh"
+        try:
+            return self._ask("POST", path, budget, query=query, body=body, member="cookies")
+        except TokenRefused as refused:
+            with self._lock:
+                while len(self._refused_refreshes) >= MAX_REFUSED_REFRESHES:
+                    del self._refused_refreshes[next(iter(self._refused_refreshes))]
+                self._refused_refreshes.pop(session_id, None)
+                self._refused_refreshes[session_id] = (time.monotonic() + REFUSED_REFRESH_PAUSE, refused.reason)
+            raise
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        budget: Budget,
+        *,
+        query: Mapping[str, str],
+        member: str,
+        body: Mapping[str, Any] | None = None,
+    ) -> list[Any]:
+        """Make a call that the SDK has no method for, and return a list out of the answer."""
+        _, transport = self._open()  # imported here, before time counts
+        import httpx
+        from clerk_backend_api.models import SDKError
+
+        from clerk_views.transport import CONNECT_TIMEOUT, READ_TIMEOUT
+
+        request = httpx.Request(
+            method,
+            f"{self._api_url}/v1{path}",
+            params=query,
+            json=None if body is None else dict(body),
+            headers={
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                "Authorization": f"Bearer {self._secret_key}",
+                "Clerk-API-Version": CLERK_API_VERSION,
+            },
+            extensions={"timeout": httpx.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT).as_dict()},
+        )
+
+        def fetch() -> list[Any]:
+            # Below the client, which would write the address and so the nonce into its log.
+            answer = transport.handle_request(request)
+            text = answer.content.decode("utf-8", "replace")
+            if 400 <= answer.status_code < 500 and answer.status_code not in (408, 429):
+                code = _error_code(text)
+                if code is not None and code != "clerk_key_invalid":
+                    raise TokenRefused(code, f"status {answer.status_code}")
+            if answer.status_code != 200:
+                raise SDKError("API error occurred", answer, text)
+            found = json.loads(text)
+            items = found.get(member) if isinstance(found, dict) else None
+            if not isinstance(items, list):
+                raise ValueError(f"no list of {member}")
+            return items
+
+        return self._call(fetch, budget, retry=False)
+
     def list_users(self, budget: Budget, *, limit: int, offset: int) -> list[Any]:
         """
         Return a page of all users, those created first first, as ClerkObjects.
@@ -357,7 +471,7 @@ class ClerkApi:
     @property
     def clock_difference(self) -> float | None:
         """Whole seconds by which Clerk's clock was ahead of ours at the last answer; None if it did not say."""
-        dated = self._transport.dated if self._transport is not None else None
+        dated = None if self._opened is None else self._opened[1].dated
         if dated is None:
             return None
         try:
@@ -365,7 +479,15 @@ class ClerkApi:
         except (ValueError, TypeError, OverflowError):
             return None
 
-    def _call(self, fetch: Callable[[], T], budget: Budget, *, limit: float = CALL_LIMIT, most: int | None = None) -> T:
+    def _call(
+        self,
+        fetch: Callable[[], T],
+        budget: Budget,
+        *,
+        retry: bool = True,
+        limit: float = CALL_LIMIT,
+        most: int | None = None,
+    ) -> T:
         with budget.spending():
             self._breaker.check()
             if budget.remaining <= 0 or not _slots.acquire(timeout=budget.remaining):
@@ -373,19 +495,19 @@ class ClerkApi:
                     "upstream-timeout", "no time left to ask Clerk", retry_after=self.retry_after or 1
                 )
             try:
-                return self._visit(fetch, min(limit, budget.remaining), most)
+                return self._visit(fetch, min(limit, budget.remaining), retry, most)
             finally:
                 _slots.release()
 
-    def _visit(self, fetch: Callable[[], T], seconds: float, most: int | None) -> T:
+    def _visit(self, fetch: Callable[[], T], seconds: float, retry: bool, most: int | None) -> T:
         import httpx
         from clerk_backend_api.models import ClerkBaseError, NoResponseError
 
         probe = self._breaker.enter()
         # Nothing but httpx's own errors is named as a cause: the SDK's carry the answer's body in their text.
         try:
-            answer = _with_one_retry(fetch, seconds, most)
-        except UserNotFound:
+            answer = _in_time(fetch, seconds, retry, most)
+        except (UserNotFound, TokenRefused):  # a definite answer
             self._breaker.succeeded(probe)
             raise
         except ClerkBaseError as error:
@@ -394,7 +516,7 @@ class ClerkApi:
             raise self._unreachable(error, probe) from error
         except (httpx.InvalidURL, NoResponseError, ValueError, RuntimeError) as error:
             # RuntimeError: JSON nested too deeply, or no thread to be had.
-            raise self._unavailable(probe, f"an answer of no use ({type(error).__name__})") from None
+            raise self._unavailable(probe, f"an answer of no use ({type(error).__name__})", answered=True) from None
         except BaseException:
             self._breaker.failed(probe)  # interrupted; whoever probes must say that it is over
             raise
@@ -412,8 +534,8 @@ class ClerkApi:
                 "keys cannot be fetched. Compare the key with the API keys page of Clerk's dashboard.",
                 status,
             )
-            return self._unavailable(probe, detail, reason="secret-key-invalid")
-        return self._unavailable(probe, detail, pause=pause, at_once=status == 429)
+            return self._unavailable(probe, detail, reason="secret-key-invalid", answered=True)
+        return self._unavailable(probe, detail, pause=pause, at_once=status == 429, answered=True)
 
     def _unreachable(self, error: Exception, probe: bool) -> ClerkUnavailable:
         import httpx
@@ -433,11 +555,12 @@ class ClerkApi:
         reason: str = "upstream-unavailable",
         pause: float = PAUSE,
         at_once: bool = False,
+        answered: bool = False,
     ) -> ClerkUnavailable:
         """Note a failed call, and return the error that says so."""
         self._breaker.failed(probe, pause=pause, at_once=at_once)
         logger.warning("A call to Clerk's API failed: %.200s", detail)
-        return ClerkUnavailable(reason, f"Clerk's API: {detail}", retry_after=self.retry_after or 1)
+        return ClerkUnavailable(reason, f"Clerk's API: {detail}", retry_after=self.retry_after or 1, answered=answered)
 
     def _log_rarely(self, level: int, message: str, *args: object) -> None:
         now = time.monotonic()
@@ -446,7 +569,7 @@ class ClerkApi:
             logger.log(level, message, *args)
 
 
-def _with_one_retry(fetch: Callable[[], T], seconds: float, most: int | None) -> T:
+def _in_time(fetch: Callable[[], T], seconds: float, retry: bool, most: int | None) -> T:
     import httpx
     from clerk_backend_api.models import ClerkBaseError
 
@@ -456,12 +579,13 @@ def _with_one_retry(fetch: Callable[[], T], seconds: float, most: int | None) ->
         try:
             return fetch()
         except ClerkBaseError as error:
-            if error.status_code != 408 and error.status_code < 500:
+            if not retry or (error.status_code != 408 and error.status_code < 500):
                 raise
         except TLSError:
             raise
         except (httpx.NetworkError, httpx.RemoteProtocolError):
-            pass
+            if not retry:
+                raise
         return fetch()
 
 
@@ -470,6 +594,23 @@ def _lenient(error: ClerkBaseError) -> Any:
     if error.status_code != 200:
         raise error
     return json.loads(error.body)
+
+
+def _error_code(text: str) -> str | None:
+    """
+    Return the code of the first error in a refusal; None where the body is not of Clerk's error form.
+
+    It ends up in a header and in our log, so what does not look like a code is called "unexpected-bapi-error".
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None  # not Clerk's answer, but that of something in front of it
+    errors = found.get("errors") if isinstance(found, dict) else None
+    if not isinstance(errors, list) or not errors or not isinstance(errors[0], dict):
+        return None
+    code = errors[0].get("code")
+    return code if isinstance(code, str) and re.fullmatch(r"[a-z0-9_-]{1,64}", code) else "unexpected-bapi-error"
 
 
 def _pause(header: str | None) -> float:

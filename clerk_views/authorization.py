@@ -71,7 +71,7 @@ class Reverification:
         Where one factor is not enrolled the other has to do, but never the second for the first where the first is
         asked for. Source: Clerk's JavaScript SDK, "has".
         """
-        if ages is None or ages == (-1, -1):
+        if ages is None:
             return False
         first, second = ages
         first_is_fresh = first != -1 and first < self.after_minutes
@@ -224,25 +224,30 @@ class PackedPermissions:
     They stay packed, because few features and few names can make very many permissions.
 
     Attributes:
-        masks: By feature; bit 0 stands for the first name.
+        readings: By feature the mask, whose bit 0 stands for the first name; twice, as Clerk's SDKs disagree on which
+            mask is which feature's. Only what both grant is granted (ORG-01).
         names: "" for one that cannot be a permission's.
     """
 
-    masks: Mapping[str, int]
+    readings: tuple[Mapping[str, int], Mapping[str, int]]
     names: tuple[str, ...]
 
-    def __contains__(self, permission: object) -> bool:
-        if not isinstance(permission, str):
+    def __contains__(self, permission: str) -> bool:
+        if not permission.startswith("org:"):
             return False
         feature, _, name = permission.removeprefix("org:").partition(":")
-        mask = self.masks.get(feature, 0) if name and permission.startswith("org:") else 0
-        return mask != 0 and any(known == name and mask >> bit & 1 for bit, known in enumerate(self.names))
+        return all(name in self._unpack(masks.get(feature, 0)) for masks in self.readings)
 
     def __iter__(self) -> Iterator[str]:
-        for feature, mask in self.masks.items():
-            for name, bit in zip(self.names, reversed(f"{mask:b}"), strict=False):
-                if bit == "1" and name:
-                    yield f"org:{feature}:{name}"
+        first, second = self.readings
+        for feature, mask in first.items():
+            others = self._unpack(second[feature])
+            yield from (f"org:{feature}:{name}" for name in self._unpack(mask) if name in others)
+
+    def _unpack(self, mask: int) -> dict[str, None]:
+        """Return the names, in order, for which a bit is set."""
+        bits = reversed(f"{mask:b}")
+        return {name: None for name, bit in zip(self.names, bits, strict=False) if bit == "1" and name}
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +348,11 @@ def _decode_1(claims: Mapping[str, Any]) -> Authorization:
 
 
 def _decode_2(claims: Mapping[str, Any]) -> Authorization:
+    """
+    See decode(). An organisation whose lists cannot be taken apart says nothing at all, the plans included.
+
+    Source: Clerk's JavaScript SDK, which has then no auth object and so grants nothing.
+    """
     features, plans = _list_text(claims.get("fea")), _list_text(claims.get("pla"))
     without_organization = Authorization(
         features=_scoped(features or ""),
@@ -350,20 +360,22 @@ def _decode_2(claims: Mapping[str, Any]) -> Authorization:
         factor_ages=_factor_ages(claims.get("fva")),
     )
     organization = claims.get("o")
-    if not isinstance(organization, dict):
+    if organization is None:
         return without_organization
-    org_id, role = _name(organization.get("id")), _name(organization.get("rol"))
-    names, masks = _list_text(organization.get("per")), _list_text(organization.get("fpm"))
-    if org_id is None or features is None or names is None or masks is None:
-        return without_organization
+    members = organization if isinstance(organization, dict) else {}
+    names, masks = _list_text(members.get("per")), _list_text(members.get("fpm"))
+    if features is None or names is None or masks is None:
+        return NOTHING
     permissions = _permissions(features, names, masks)
     if permissions is None:
-        # Clerk's JavaScript SDK fails on features that it cannot take apart, and then grants no role either.
+        return NOTHING
+    org_id, role = _name(members.get("id")), _name(members.get("rol"))
+    if org_id is None:
         return without_organization
     return replace(
         without_organization,
         org_id=org_id,
-        org_slug=_name(organization.get("slg")),
+        org_slug=_name(members.get("slg")),
         org_role=None if role is None else f"org:{role}",
         permissions=permissions,
     )
@@ -391,11 +403,13 @@ def _part_name(text: str) -> str:
 
 def _elements(text: str) -> list[tuple[str, str]] | None:
     """Split ``fea`` or ``pla`` into scopes and names. None: it cannot be read."""
-    pieces = _pieces(text)
-    if not all(":" in piece for piece in pieces):
-        return None
-    elements = (piece.split(":", 1) for piece in pieces)
-    return [(scope, _part_name(name)) for scope, name in elements]
+    elements = []
+    for piece in _pieces(text):
+        scope, colon, name = piece.partition(":")
+        if not colon or not scope.isprintable():  # with a blank that only JavaScript trims, it might be a scope there
+            return None
+        elements.append((scope, _part_name(name)))
+    return elements
 
 
 @lru_cache(maxsize=_SHARED)
@@ -410,10 +424,10 @@ def _scoped(text: str) -> Scoped:
 @lru_cache(maxsize=_SHARED)
 def _permissions(fea: str, per: str, fpm: str) -> PackedPermissions | None:
     """
-    Give each of the organisation's features what its mask grants under both numberings of the masks.
+    Number the masks in both ways: over the organisation's features, and over all.
 
-    Clerk's JavaScript SDK counts the organisation's features only, its documentation and its Python SDK count all. They
-    differ where a feature of users stands before; then only what both grant is granted (ORG-01).
+    The first is how Clerk's JavaScript SDK counts, the second how its documentation and its Python SDK do. They differ
+    where a feature of users stands before one of the organisation.
 
     None: the features cannot be read.
     """
@@ -426,14 +440,11 @@ def _permissions(fea: str, per: str, fpm: str) -> PackedPermissions | None:
     by_all: dict[str, int] = {}
     own = [(place, name) for place, (scope, name) in enumerate(features) if scope in _ORGANIZATION_IN_TOKEN]
     for own_place, (place, name) in enumerate(own):
-        # A name may stand twice, and has then what either place grants.
-        by_own[name] = by_own.get(name, 0) | _at(masks, own_place)
-        by_all[name] = by_all.get(name, 0) | _at(masks, place)
-    both = {name: mask & by_all[name] for name, mask in by_own.items() if name}
-    return PackedPermissions(
-        masks={name: mask for name, mask in both.items() if mask},
-        names=tuple(map(_part_name, names)),
-    )
+        if name:
+            # It may stand twice, and has then what either place grants.
+            by_own[name] = by_own.get(name, 0) | _at(masks, own_place)
+            by_all[name] = by_all.get(name, 0) | _at(masks, place)
+    return PackedPermissions((by_own, by_all), tuple(map(_part_name, names)))
 
 
 def _at(masks: list[int], place: int) -> int:

@@ -14,15 +14,16 @@ W032        origins are not checked
 W033        plain http:// origins (with --deploy)
 E034        the stand-in for Clerk configured (with --deploy)
 E035, W036  middleware missing or in the wrong order
-E038, E039, E043, E044, E046  rules of single settings, too
+E038..E044, E046  rules of single settings, too
 W050        revoked sessions are looked for where nobody notes them
 E047        a sign-in page that is the view which sends visitors there
+E048        a class-based view whose clerk_… attributes are wrong, or that nobody asks
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,11 +34,12 @@ from django.core import checks
 from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
-from django.urls import NoReverseMatch, reverse
+from django.urls import NoReverseMatch, URLResolver, get_resolver, reverse
 from django.utils.module_loading import import_string
 
 from clerk_views import keys
 from clerk_views.conf import RESERVED_SETTINGS, SETTINGS, Config, SettingError, quoted, read_raw
+from clerk_views.requirements import ATTRIBUTES, Requirement
 
 Problem = checks.CheckMessage
 
@@ -48,7 +50,7 @@ _CSRF_MIDDLEWARE = "django.middleware.csrf.CsrfViewMiddleware"
 
 def register() -> None:
     """Add the checks to Django's; called once, when the app is ready."""
-    for check in (check_values, check_relations, check_names, check_middleware, check_pages):
+    for check in (check_values, check_relations, check_names, check_middleware, check_pages, check_views):
         checks.register(check, "clerk_views", checks.Tags.security)
     checks.register(check_deployment, "clerk_views", checks.Tags.security, deploy=True)
 
@@ -307,6 +309,65 @@ def _position(path: str) -> int | None:
         if path in (f"{base.__module__}.{base.__qualname__}" for base in getattr(middleware, "__mro__", ())):
             return position
     return None
+
+
+def check_views(**kwargs: object) -> list[Problem]:
+    """
+    Check the ``clerk_…`` attributes of REST framework's views, which are only read when a request comes.
+
+    Those of our mixins are looked at where the class is defined.
+    """
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    classes = map(_view_class, _callbacks(get_resolver().url_patterns))
+    return [problem for view_class in classes if view_class is not None for problem in _check_view(view_class)]
+
+
+def _callbacks(patterns: Iterable[Any]) -> Iterator[Any]:
+    for pattern in patterns:
+        if isinstance(pattern, URLResolver):
+            yield from _callbacks(pattern.url_patterns)
+        else:
+            yield pattern.callback
+
+
+def _view_class(callback: Any) -> type | None:
+    """Return the class behind a view, with what ``as_view()`` was given laid over; None for functions and mixins."""
+    view_class = getattr(callback, "cls", None) or getattr(callback, "view_class", None)
+    if not isinstance(view_class, type) or hasattr(view_class, "get_clerk_requirement"):
+        return None
+    given = getattr(callback, "initkwargs", None) or getattr(callback, "view_initkwargs", None) or {}
+    return type(view_class.__name__, (view_class,), {"__module__": view_class.__module__, **given})
+
+
+def _check_view(view_class: type) -> Iterator[Problem]:
+    where = f"{view_class.__module__}.{view_class.__name__}"
+    chosen = getattr(view_class, "get_permissions", None)
+    chosen_late = chosen is not None and not chosen.__module__.startswith("rest_framework")  # when a request comes
+    permissions = _leaves(getattr(view_class, "permission_classes", ()))
+    if any(hasattr(permission, "get_requirement") for permission in permissions):
+        try:
+            Requirement.from_attributes(view_class)
+        except (TypeError, ValueError) as error:
+            yield _error("E048", f"{where}: {error}", "Until this is mended, every request to the view is an error.")
+    elif not chosen_late:
+        for name in sorted(ATTRIBUTES & set(dir(view_class))):
+            yield _error(
+                "E048",
+                f"{where}.{name} asks something that nobody reads, so the view is open to those it should keep out.",
+                "Put IsClerkAuthenticated into its permission_classes, or, where it is Django's own kind of view, "
+                "ClerkLoginRequiredMixin first among its bases.",
+            )
+
+
+def _leaves(permissions: Iterable[Any]) -> Iterator[Any]:
+    """Return the permission classes, those composed by ``&``, ``|`` and ``~`` taken apart."""
+    for permission in permissions:
+        parts = [part for name in ("op1_class", "op2_class") if (part := getattr(permission, name, None)) is not None]
+        if parts:
+            yield from _leaves(parts)
+        else:
+            yield permission
 
 
 def check_deployment(**kwargs: object) -> list[Problem]:

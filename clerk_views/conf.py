@@ -26,6 +26,9 @@ from django.views.decorators.debug import sensitive_variables
 MIN_WEBHOOK_SECRET = 16  # bytes
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
+#: The version of Clerk's APIs that handshakes and session refreshes are written for.
+CLERK_API_VERSION = "2026-05-12"
+
 #: Columns that carry privileges or identity. The sync never writes them, whatever CLERK_USER_FIELDS says.
 PRIVILEGE_FIELDS = frozenset(
     {"id", "pk", "password", "is_staff", "is_superuser", "is_admin", "groups", "user_permissions", "is_active"}
@@ -341,6 +344,64 @@ def _js_version(value: Any) -> str:
     return text
 
 
+_PATTERN_PIECE = re.compile(
+    r":(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<rest>\(\.\*\))?|(?P<any>\(\.\*\))|(?P<text>[^:(){}*+?\\]+)"
+)
+
+
+def _path_pattern(pattern: str) -> re.Pattern[str] | None:
+    """
+    Return a path pattern as a regular expression for whole paths; None if it is none.
+
+    Source: path-to-regexp, of whose language these are the parts that Clerk documents: ``:name`` is one segment, or
+    what follows it as ``(.*)``; a bare ``(.*)`` is anything. Case does not matter, nor does a slash after the end.
+    """
+    expression, at, names = "", 0, set()
+    while at < len(pattern):
+        piece = _PATTERN_PIECE.match(pattern, at)
+        if piece is None or piece["name"] in names:
+            return None
+        if piece["text"]:
+            expression += re.escape(piece["text"])
+        elif piece["name"]:
+            names.add(piece["name"])
+            expression += f"(?P<{piece['name']}>{'.*' if piece['rest'] else '[^/#?]+?'})"
+        else:
+            expression += ".*"
+        at = piece.end()
+    return re.compile(f"{expression}/?", re.IGNORECASE) if pattern.startswith(("/", "(", ":")) else None
+
+
+def _path_patterns(*names: str) -> Callable[[Any], tuple[re.Pattern[str], ...]]:
+    """Return the parser of a list of path patterns, each of which must hold one of the names, if any are given."""
+
+    def parse(value: Any) -> tuple[re.Pattern[str], ...]:
+        if value is None:
+            return ()
+        if not isinstance(value, (list, tuple)):
+            raise SettingError(
+                f"must be a list or a tuple of path patterns; it is {shown(value)}.", 'Write for example ["/me/(.*)"].'
+            )
+        patterns = []
+        for item in value:
+            pattern = _path_pattern(item) if isinstance(item, str) else None
+            if pattern is None:
+                raise SettingError(
+                    f"has an entry that is no path pattern: {quoted(item) if isinstance(item, str) else shown(item)}.",
+                    "A pattern starts with '/'; ':name' stands for one segment of the path and '(.*)' for anything; no "
+                    "name stands twice.",
+                )
+            if names and not any(name in pattern.groupindex for name in names):
+                raise SettingError(
+                    f"has an entry that names no organisation: {quoted(item)}.",
+                    "Write ':id' or ':slug' where the organisation stands, for example \"/orgs/:slug/(.*)\".",
+                )
+            patterns.append(pattern)
+        return tuple(patterns)
+
+    return parse
+
+
 SETTINGS: tuple[Setting, ...] = (
     Setting(
         "CLERK_SECRET_KEY",
@@ -447,6 +508,27 @@ SETTINGS: tuple[Setting, ...] = (
         "clerk-js that `{% clerk_js %}` loads: a major, an exact version or an npm tag.",
     ),
     Setting(
+        "CLERK_SATELLITE_AUTO_SYNC",
+        "E040",
+        False,
+        _boolean,
+        "Whether a satellite asks the primary application about every new visitor, not only when told to.",
+    ),
+    Setting(
+        "CLERK_ORGANIZATION_PATTERNS",
+        "E041",
+        (),
+        _path_patterns("id", "slug"),
+        "Paths that name the organisation to be active, for example `/orgs/:slug/(.*)`; `:id` works too.",
+    ),
+    Setting(
+        "CLERK_PERSONAL_ACCOUNT_PATTERNS",
+        "E042",
+        (),
+        _path_patterns(),
+        "Paths on which no organisation is to be active, for example `/me/(.*)`.",
+    ),
+    Setting(
         "CLERK_CHECK_REVOKED_SESSIONS",
         "E043",
         False,
@@ -468,9 +550,6 @@ SETTINGS: tuple[Setting, ...] = (
 RESERVED_SETTINGS = (
     "CLERK_ACCEPTS_TOKEN",
     "CLERK_MACHINE_SECRET_KEY",
-    "CLERK_ORGANIZATION_PATTERNS",
-    "CLERK_PERSONAL_ACCOUNT_PATTERNS",
-    "CLERK_SATELLITE_AUTO_SYNC",
 )
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
@@ -513,6 +592,9 @@ class Config:
         self.own_sign_up_url: str | None = parsed["CLERK_SIGN_UP_URL"]  # None: left to Clerk
         self.after_sign_out_url: str | None = parsed["CLERK_AFTER_SIGN_OUT_URL"]
         self.js_version: str = parsed["CLERK_JS_VERSION"]
+        self.satellite_auto_sync: bool = parsed["CLERK_SATELLITE_AUTO_SYNC"]
+        self.organization_patterns: tuple[re.Pattern[str], ...] = parsed["CLERK_ORGANIZATION_PATTERNS"]
+        self.personal_account_patterns: tuple[re.Pattern[str], ...] = parsed["CLERK_PERSONAL_ACCOUNT_PATTERNS"]
         self.check_revoked_sessions: bool = parsed["CLERK_CHECK_REVOKED_SESSIONS"]
         self.webhook_secrets: tuple[bytes, ...] = parsed["CLERK_WEBHOOK_SIGNING_SECRET"]  # decoded; empty for none
         self._issuer: tuple[str, ...] = parsed["CLERK_ISSUER"]
@@ -526,9 +608,51 @@ class Config:
                 "CLERK_SECRET_KEY is not set, so users cannot be fetched from Clerk. Set it, or set "
                 'CLERK_USER_SOURCE = "claims" to take them from the token.'
             )
+        if self.is_satellite and self.is_development and not (self.own_sign_in_url or "").startswith("http"):
+            raise ImproperlyConfigured(
+                "CLERK_IS_SATELLITE is True on a development instance, but CLERK_SIGN_IN_URL does not say where the "
+                "primary application is. Set it to the whole address of the primary's sign-in page."
+            )
 
     def __repr__(self) -> str:
         return f"<Config for {self.api_url}>"
+
+    @cached_property
+    def cookie_suffix(self) -> str | None:
+        """What ends the names of this instance's cookies; None without a publishable key."""
+        return self.publishable_key.cookie_suffix if self.publishable_key else None
+
+    @cached_property
+    def is_development(self) -> bool:
+        """Whether the publishable key is a development instance's. False without one."""
+        return self.publishable_key is not None and not self.publishable_key.is_production
+
+    @cached_property
+    def frontend_api_host(self) -> str | None:
+        """
+        The host of Clerk's Frontend API, a proxy in front of it left aside; None without a publishable key.
+
+        On a production satellite it is below the satellite's own domain. Source: Clerk, "satellite domains".
+        """
+        if self.publishable_key is None:
+            return None
+        if self.is_satellite and self.domain and self.publishable_key.is_production:
+            return f"clerk.{self.domain}"
+        return self.publishable_key.host
+
+    def frontend_api(self, origin: str) -> str | None:
+        """
+        Return the address below which browsers reach the Frontend API, without a closing slash; None if unknown.
+
+        Args:
+            origin: The site's own origin, below which a proxy given as a path stands.
+        """
+        if self.proxy_url is not None:
+            return (origin if self.proxy_url.startswith("/") else "") + self.proxy_url.rstrip("/")
+        host = self.frontend_api_host
+        # A server on this machine is a stand-in, and has no certificate.
+        local = host is not None and (host.rpartition(":")[0] or host) in LOOPBACK_HOSTS
+        return host and f"{'http' if local else 'https'}://{host}"
 
     @cached_property
     def issuers(self) -> tuple[str, ...]:
@@ -538,8 +662,8 @@ class Config:
         if self.publishable_key is None:
             return ()
         issuers = [f"https://{self.publishable_key.host}"]
-        if self.is_satellite and self.domain and self.publishable_key.is_production:
-            issuers.append(f"https://clerk.{self.domain}")
+        if self.frontend_api_host != self.publishable_key.host:
+            issuers.append(f"https://{self.frontend_api_host}")
         if self.proxy_url and self.proxy_url.startswith("http"):
             issuers.append(self.proxy_url.rstrip("/"))
         return tuple(issuers)

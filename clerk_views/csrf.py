@@ -32,6 +32,11 @@ def failure(request: HttpRequest) -> str | None:
     return None if found is None else str(found)
 
 
+def must_check(request: HttpRequest) -> bool:
+    """Whether the method is one that may change something."""
+    return request.method not in SAFE_METHODS
+
+
 def exempt(request: HttpRequest) -> None:
     """Let the checks that come later pass, as Django's test client does: a verified bearer token made this request."""
     request._dont_enforce_csrf_checks = True  # type: ignore[attr-defined]  # Django's own switch

@@ -74,13 +74,13 @@ class ClerkAuthentication(BaseAuthentication):
             attach_clerk(request)  # whoever asks is told; the user is for the next class to find
             return None
         try:
-            state = authenticate(request)
+            state = authenticate(request).without_redirect()
             auth = state.auth
             if auth.is_pending and view is not None and any(asked.allow_pending for asked in _requirements(view)):
                 auth = state.auth_if_pending_allowed
             attach(request, auth)
             if auth.is_authenticated:
-                if state.carrier == "cookie" and request.method not in csrf.SAFE_METHODS and csrf.failure(memo.request):
+                if state.carrier == "cookie" and csrf.must_check(memo.request) and csrf.failure(memo.request):
                     raise _denied("csrf-failed")
                 return load_user(request), auth
         except ClerkUnavailable as error:
@@ -155,7 +155,7 @@ def _denied(reason: str) -> exceptions.PermissionDenied:
 def _state(request: Request) -> RequestState:
     """Return how the request stands, as far as that has been asked; another scheme's credential is none of ours."""
     memo = memo_of(request)
-    return NOBODY if memo.state is None or is_foreign(memo) else memo.state
+    return NOBODY if memo.state is None or is_foreign(memo) else memo.state.without_redirect()
 
 
 def _requirements(view: APIView) -> Iterator[Requirement]:
@@ -190,6 +190,8 @@ def _prepare(view: APIView, request: Request) -> None:
         response = finalize(request, response, *args, **kwargs)
         if response.status_code == 503:
             response["Cache-Control"] = "no-store"
+        if memo.state is not None:
+            answers.carry(response, memo.state)
         answers.mark_private(response)
         data = getattr(response, "data", None)
         code = getattr(data.get("detail"), "code", None) if isinstance(data, dict) else None

@@ -64,10 +64,12 @@ class ClerkUnavailable(ClerkError):
 
     Attributes:
         retry_after: Whole seconds until another try makes sense, 1 to 120.
+        answered: Whether Clerk was reached, and only its answer is of no use.
     """
 
-    def __init__(self, reason: str, detail: str = "", *, retry_after: float = 5) -> None:
+    def __init__(self, reason: str, detail: str = "", *, retry_after: float = 5, answered: bool = False) -> None:
         super().__init__(reason, detail)
+        self.answered = answered
         self.retry_after = max(1, min(120, -int(-retry_after // 1)))
 
 

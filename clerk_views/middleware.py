@@ -2,7 +2,8 @@
 ``ClerkMiddleware``: ``request.clerk`` and ``request.user`` for the whole site, both lazy.
 
 It refuses nobody; protect views by the decorators, the mixins or Django's own ``login_required``. A view that never
-asks costs nothing: no signature is checked and no row is read.
+asks costs no row; only for a browser that opens a page is its session looked at in any case, as it may have to make the
+detour to Clerk first.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 
-from clerk_views import answers, csrf, tokens
+from clerk_views import answers, cookies, csrf
 from clerk_views.access import answer, attach, keep_refusal, user_of
 from clerk_views.authentication import RequestState, aauthenticate, authenticate, is_foreign, memo_of
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
@@ -48,25 +49,38 @@ class ClerkMiddleware:
         """Attach the lazy user and hand the request on."""
         if self.is_async:
             return self.__acall__(request)
-        if _may_skip_csrf(request):
+        may_skip_csrf = _may_skip_csrf(request)
+        if may_skip_csrf or answers.is_page_navigation(request):
             try:
-                _skip_csrf(request, authenticate(request))
+                state = authenticate(request)
             except ClerkUnavailable as problem:
-                return self._finish(request, answer(request, problem))
+                if may_skip_csrf:
+                    return self._finish(request, answer(request, problem))
+            else:
+                if state.is_handshake:
+                    return self._finish(request, answers.Handshake())
+                if may_skip_csrf:
+                    _skip_csrf(request, state)
         attach(request)
         return self._finish(request, self.get_response(request))
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         """See __call__()."""
-        if tokens.find(request.META, memo_of(request).config).carrier is not None:
-            # A view on an event loop must not fetch keys when it merely looks at request.clerk.
+        # A view on an event loop must not fetch keys when it merely looks at request.clerk, nor ask Clerk what a
+        # handshake has brought.
+        brought = f"{request.META.get('HTTP_COOKIE', '')} {request.META.get('QUERY_STRING', '')}"
+        asks = cookies.SESSION in brought or cookies.HANDSHAKE in brought
+        if asks or request.META.get("HTTP_AUTHORIZATION") or answers.is_page_navigation(request):
+            may_skip_csrf = _may_skip_csrf(request)
             try:
                 state = await aauthenticate(request)
             except ClerkUnavailable as problem:
-                if _may_skip_csrf(request):
+                if may_skip_csrf:
                     return self._finish(request, await sync_to_async(answer)(request, problem))
             else:
-                if _may_skip_csrf(request):
+                if state.is_handshake:
+                    return self._finish(request, answers.Handshake())
+                if may_skip_csrf:
                     _skip_csrf(request, state)
         attach(request)
         return self._finish(request, await self.get_response(request))
@@ -93,6 +107,8 @@ class ClerkMiddleware:
 
     def _finish(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         memo = memo_of(request)
+        if memo.state is not None:
+            answers.carry(response, memo.state)
         if memo.state is not None or memo.unavailable is not None:  # somebody asked who is calling
             answers.mark_private(response, personal=memo.state is None or memo.state.carrier is not None)
         return response
@@ -106,9 +122,7 @@ def _may_skip_csrf(request: HttpRequest) -> bool:
     it cannot be verified now, the answer is 503, not the 403 that the check would give.
     """
     return (
-        request.method not in csrf.SAFE_METHODS
-        and bool(request.META.get("HTTP_AUTHORIZATION"))
-        and not is_foreign(memo_of(request))
+        csrf.must_check(request) and bool(request.META.get("HTTP_AUTHORIZATION")) and not is_foreign(memo_of(request))
     )
 
 

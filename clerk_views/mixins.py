@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.http.response import HttpResponseBase
 from django.views.generic.base import View
 
 from clerk_views.access import guard
-from clerk_views.requirements import OPTIONAL, Requirement
+from clerk_views.requirements import OPTIONAL, Requirement, attribute_names
 
 
 class _ClerkMixin(View):
@@ -44,6 +45,16 @@ class _ClerkMixin(View):
 
 class ClerkOptionalMixin(_ClerkMixin):
     """Tell a class-based view who is calling, signed in or not, as ``@clerk_optional`` does."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        view_class: type = cls
+        asked = attribute_names(view_class)
+        if asked:
+            raise TypeError(
+                f"{cls.__name__}.{asked[0]} would ask nothing of anybody: ClerkOptionalMixin refuses nobody. Use "
+                "ClerkLoginRequiredMixin, or ask request.clerk.has() inside the view."
+            )
 
 
 class ClerkLoginRequiredMixin(_ClerkMixin):
@@ -79,7 +90,8 @@ class ClerkLoginRequiredMixin(_ClerkMixin):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        Requirement.from_attributes(cls)
+        flag = inspect.getattr_static(cls, "raise_exception")
+        Requirement.from_attributes(cls, raise_exception=False if hasattr(flag, "__get__") else flag)
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:

@@ -230,6 +230,8 @@ def _condition(view: Any) -> Any:
 def _met(condition: Condition, auth: ClerkAuth) -> bool:
     result = condition(auth)
     if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()  # else Python warns that nobody awaited it
         raise TypeError("condition gave an awaitable, which counts as true before it has run. Return True or False.")
     return bool(result)
 

@@ -11,19 +11,25 @@ import base64
 import binascii
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from itertools import islice
+from typing import Any, TypeGuard
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from clerk_views import cookies
 from clerk_views.conf import Config
+from clerk_views.cookies import Cookies, Seen
 from clerk_views.exceptions import TokenRefused
 from clerk_views.strict_json import parse_object
 
 #: Characters. Servers cut headers at 8 to 64 KiB; Clerk's tokens stay under 4 KiB because a cookie must hold them.
 MAX_TOKEN_LENGTH = 16_384
+#: Characters of the ``Cookie`` header, more than any server in use lets through. Beyond it nobody takes it apart.
+MAX_COOKIES_LENGTH = 65_536
 MAX_CANDIDATES = 4
 MAX_JSON_DEPTH = 16
 LAST_TIME = 253_402_300_799  # the last second of the year 9999, where Python's calendar ends
@@ -46,22 +52,39 @@ _SESSION_ID = re.compile(r"[A-Za-z0-9_]{1,255}")
 _KEY_ID = re.compile(r"[ -~]{1,256}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Found:
     """
     The credentials of a request.
 
     Attributes:
         carrier: ``header``, ``cookie``, or None when the request brought nothing of ours.
-        groups: Tokens to look at, most specific cookie name first. What verifies within a group must agree on who it
-            is; between groups the newer token counts. Empty with a carrier: a credential nobody can read.
+        bearer: The token of the Authorization header; None when there is none, or nobody can read it.
+        cookies: All of Clerk's cookies.
     """
 
     carrier: str | None
-    groups: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
+    bearer: str | None = field(default=None, repr=False)
+    cookies: Cookies = field(default=cookies.NO_COOKIES, repr=False)
 
+    @cached_property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """
+        Tokens to look at, by where they were found, the suffixed cookie before the plain one; at most four.
 
-NOTHING = Found(None)
+        What verifies within a group must agree on who it is; which cookie name counts is decided later. Empty with a
+        carrier: a credential nobody can read.
+        """
+        if self.carrier == "header":
+            return ((self.bearer,),) if self.bearer is not None else ()
+        left = MAX_CANDIDATES
+        groups: list[tuple[str, ...]] = []
+        for values in (self.cookies.suffixed.sessions, self.cookies.plain.sessions):
+            shaped = candidates(values, left)
+            left -= len(shaped)
+            if shaped:
+                groups.append(shaped)
+        return tuple(groups)
 
 
 def find(meta: Mapping[str, Any], config: Config) -> Found:
@@ -71,40 +94,25 @@ def find(meta: Mapping[str, Any], config: Config) -> Found:
     A presented bearer credential decides alone, good or bad. Any other scheme is somebody else's, and the cookies are
     considered (SRC-01, SRC-04). Nothing else of the request is read.
     """
+    header = meta.get("HTTP_COOKIE") or ""
+    readable = len(header) <= MAX_COOKIES_LENGTH
+    kept = cookies.read(header, config.cookie_suffix) if header and readable else cookies.NO_COOKIES
     authorization = meta.get("HTTP_AUTHORIZATION") or ""
     if authorization and (_BEARER_SCHEME.match(authorization) or _SECOND_BEARER.search(authorization)):
-        match = _BEARER.fullmatch(authorization)
-        return Found("header", ((match[1],),) if match else ())
-    cookies = meta.get("HTTP_COOKIE")
-    return _find_cookies(cookies, config) if cookies and "__session" in cookies else NOTHING
+        # Length first: looking at each character of a megabyte takes longer than all else (DOS-01).
+        match = _BEARER.fullmatch(authorization) if len(authorization) <= MAX_TOKEN_LENGTH + len("bearer ") else None
+        return Found("header", match[1] if match else None, kept)
+    presented = kept.plain.sessions or kept.suffixed.sessions or not readable
+    return Found("cookie" if presented else None, None, kept)
 
 
-def _find_cookies(header: str, config: Config) -> Found:
+def candidates(values: Iterable[str], limit: int = MAX_CANDIDATES) -> tuple[str, ...]:
     """
-    Read the raw ``Cookie`` header: frameworks disagree on which of two equal names counts, so we look at all (SRC-06).
+    Return the first values that have a token's shape.
 
-    Exact names only. Values are taken as they stand: no token needs quotes or percent signs.
+    A signature check costs, hence the limit; and what is no token by its shape takes nobody's place (DOS-01).
     """
-    names = ["__session"]
-    if config.publishable_key is not None:
-        names.insert(0, f"__session_{config.publishable_key.cookie_suffix}")
-    values: dict[str, dict[str, None]] = {name: {} for name in names}  # distinct, in order, without searching a list
-    for piece in header.split(";"):
-        name, _, value = piece.partition("=")
-        found = values.get(name.strip(" \t"))
-        value = value.strip(" \t")
-        if found is not None and value:
-            found[value] = None
-    presented = [group for group in values.values() if group]
-    # A signature check costs; what is no token by its shape takes nobody's place (DOS-01).
-    left = MAX_CANDIDATES
-    groups: list[tuple[str, ...]] = []
-    for group in presented:
-        shaped = tuple(value for value in group if _is_shaped(value))[:left]
-        left -= len(shaped)
-        if shaped:
-            groups.append(shaped)
-    return Found("cookie", tuple(groups)) if presented else NOTHING
+    return tuple(islice(filter(_is_shaped, values), limit))
 
 
 def _is_shaped(token: str) -> bool:
@@ -136,6 +144,28 @@ class Parsed:
 
     token: str = field(repr=False)
     key_id: str | None
+    seen: Seen = field(repr=False)
+
+
+def peek(token: str) -> Seen | None:
+    """Return what a token says of itself, for routing alone; None if it is no token. Nothing of it is verified."""
+    if not _is_shaped(token):
+        return None
+    header, payload, signature = token.split(".")
+    try:
+        _json_object(_decode(header))
+        _decode(signature)
+        return _seen(_json_object(_decode(payload)))
+    except TokenRefused:
+        return None
+
+
+def _seen(claims: Mapping[str, Any]) -> Seen:
+    return Seen(claims.get("iss"), _number(claims.get("iat")), _number(claims.get("exp")), claims.get("sid"))
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def parse(token: str) -> Parsed:
@@ -152,7 +182,7 @@ def parse(token: str) -> Parsed:
     header_part, payload_part, signature_part = token.split(".")
     _decode(signature_part)
     header = _json_object(_decode(header_part))
-    _json_object(_decode(payload_part))  # unambiguous JSON, or no further: PyJWT would take duplicate members and NaN
+    claims = _json_object(_decode(payload_part))  # or no further: PyJWT would take duplicate members and NaN
     if header.get("alg") != "RS256":
         raise TokenRefused("token-invalid-algorithm", f"alg is {header.get('alg')!r:.100}")
     if any(name in header for name in _REFUSED_HEADER_MEMBERS):
@@ -164,14 +194,56 @@ def parse(token: str) -> Parsed:
     key_id = header.get("kid")
     if "kid" in header and not (isinstance(key_id, str) and _KEY_ID.fullmatch(key_id)):
         raise TokenRefused("token-invalid", "kid is not 1 to 256 printable characters")
-    return Parsed(token, key_id)
+    return Parsed(token, key_id, _seen(claims))
 
 
-def verify(parsed: Parsed, key: RSAPublicKey, config: Config, *, even_if_expired: bool = False) -> dict[str, Any]:
+def verify_handshake(parsed: Parsed, key: RSAPublicKey) -> list[Any]:
+    """
+    Return the directives of a handshake token: whatever its list holds, unchecked.
+
+    It is signed as session tokens are, and its header obeys the same rules. Its times, parties and subject are not
+    looked at: it may arrive late, and the session token inside is verified on its own (RED-06).
+
+    Raises:
+        TokenRefused: ``token-invalid-signature``, or ``token-invalid`` when there is no list in it.
+    """
+    try:
+        claims: dict[str, Any] = jwt.decode(
+            parsed.token,
+            key,
+            algorithms=["RS256"],
+            # Each by name: what PyJWT checks unless told otherwise has grown from version to version.
+            options={
+                "verify_exp": False,
+                "verify_nbf": False,
+                "verify_iat": False,
+                "verify_aud": False,
+                "verify_iss": False,
+                "verify_sub": False,
+                "verify_jti": False,
+            },
+        )
+    except jwt.InvalidSignatureError:
+        raise TokenRefused("token-invalid-signature") from None
+    directives = claims.get("handshake")
+    if not isinstance(directives, list):
+        raise TokenRefused("token-invalid", "no list of directives")
+    return directives
+
+
+def verify(
+    parsed: Parsed,
+    key: RSAPublicKey,
+    config: Config,
+    *,
+    leeway: float | None = None,
+    even_if_expired: bool = False,
+) -> dict[str, Any]:
     """
     Return the claims of a session token whose signature, times, parties, issuer and subject hold.
 
     Args:
+        leeway: Clock difference allowed, in seconds; None for the configured one.
         even_if_expired: Say whose token it was; such a token signs nobody in.
 
     Raises:
@@ -179,12 +251,13 @@ def verify(parsed: Parsed, key: RSAPublicKey, config: Config, *, even_if_expired
 
     Source: Clerk, "Manual JWT verification"; RFC 7519, section 4.1. Stricter where the threat table says so.
     """
+    leeway = config.clock_skew if leeway is None else leeway
     try:
         claims: dict[str, Any] = jwt.decode(
             parsed.token,
             key,
             algorithms=["RS256"],
-            leeway=config.clock_skew,
+            leeway=leeway,
             audience=config.audience or None,
             issuer=config.issuers or None,
             options={
@@ -204,14 +277,14 @@ def verify(parsed: Parsed, key: RSAPublicKey, config: Config, *, even_if_expired
         raise TokenRefused("token-invalid-issuer") from None
     except (jwt.PyJWTError, TypeError) as error:  # TypeError: PyJWT before 2.15, for times of odd types
         raise TokenRefused("token-verification-failed", type(error).__name__) from None
-    _check_claims(claims, config)
+    _check_claims(claims, config, leeway)
     return claims
 
 
-def _check_claims(claims: Mapping[str, Any], config: Config) -> None:
+def _check_claims(claims: Mapping[str, Any], config: Config, leeway: float) -> None:
     """Check what PyJWT leaves open: exact types and ranges, and Clerk's own claims."""
     exp, iat = _time(claims, "exp"), _time(claims, "iat")
-    latest = now() + config.clock_skew  # PyJWT cuts fractions of a second off
+    latest = now() + leeway  # PyJWT cuts fractions of a second off
     if iat > latest:
         raise TokenRefused("token-iat-in-the-future")
     if "nbf" in claims and _time(claims, "nbf") > latest:
@@ -223,7 +296,7 @@ def _check_claims(claims: Mapping[str, Any], config: Config) -> None:
         raise TokenRefused("token-type-mismatch", "the subject is a machine")
     if not _USER_ID.fullmatch(subject):
         raise TokenRefused("token-verification-failed", "sub is not a user id")
-    if not (isinstance(session, str) and _SESSION_ID.fullmatch(session)):
+    if not is_session_id(session):
         raise TokenRefused("token-verification-failed", "sid is not a session id")
     audience = claims.get("aud", [])
     if not isinstance(audience, str) and not (
@@ -236,6 +309,11 @@ def _check_claims(claims: Mapping[str, Any], config: Config) -> None:
             party = None  # empty is absent
         if not (party is None or isinstance(party, str)) or party not in config.auth_parties:
             raise TokenRefused("token-invalid-authorized-parties")
+
+
+def is_session_id(value: Any) -> TypeGuard[str]:
+    """Whether this can be a session's id, and so part of a path (TOK-10)."""
+    return isinstance(value, str) and _SESSION_ID.fullmatch(value) is not None
 
 
 def _time(claims: Mapping[str, Any], name: str) -> float:

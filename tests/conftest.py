@@ -7,7 +7,8 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,6 +20,9 @@ from django.test import AsyncClient, Client
 from hypothesis import settings as hypothesis_settings
 
 from tests.settings import SCRATCH, SERVICES
+
+if TYPE_CHECKING:
+    from tests.browser import Browser
 
 # A developer's own Clerk settings must not reach the tests, nor the programs they start.
 for name in [name for name in os.environ if name.startswith("CLERK_") and not name.startswith("CLERK_VIEWS_")]:
@@ -38,6 +42,7 @@ class World:
     def __init__(self, name: str) -> None:
         self.name = name
         self.client: Any = AsyncClient() if name == "async" else Client()
+        self.client.cookies["__clerk_db_jwt"] = "dvb_1"  # no browser of a development instance goes without
 
     @property
     def is_async(self) -> bool:
@@ -98,6 +103,23 @@ def mariadb() -> str:
 def redis() -> str:
     """URL of a Redis database that tests may empty; skips without one."""
     return _service("redis")
+
+
+@pytest.fixture(scope="session")
+def clerk_packages() -> Path:
+    """Folder with clerk-js and Clerk's UI for ``LocalClerk(packages=…)``, from npm; skips where npm does not answer."""
+    from tests.browser import clerk_packages
+
+    return clerk_packages()
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    """A real browser, with a profile of its own; skips without Chromium and its driver."""
+    from tests.browser import chromium
+
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(autouse=True)

@@ -15,10 +15,31 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponse
 from django.test import AsyncClient, Client, override_settings
 
+from clerk_views.conf import config
+
 MIDDLEWARE = "clerk_views.middleware.ClerkMiddleware"
+
+
+def beside(cookie: str | None = None) -> str:
+    """
+    Return a raw cookie header with what a browser of a development instance keeps besides session tokens.
+
+    Long signed in, under both spellings of the names; so the newer of two tokens counts, the suffixed one of equals.
+    Without any cookie of ours only the browser's own token, as of somebody who never signed in.
+    """
+    try:
+        key = config().publishable_key
+    except ImproperlyConfigured:
+        key = None
+    if key is None:
+        return cookie or ""
+    names = ["__clerk_db_jwt"] if cookie is None else ["__clerk_db_jwt", "__client_uat"]
+    added = [f"{name}{ending}=1" for name in names for ending in ("", f"_{key.cookie_suffix}")]
+    return "; ".join(filter(None, [cookie, *added]))
 
 
 class RawAsyncClient(AsyncClient):
@@ -67,12 +88,12 @@ class Door:
         client: Any = None,
         **options: Any,
     ) -> HttpResponse:
-        """Send one request with these raw header values."""
+        """Send one request with these raw header values, and the cookies that no browser goes without."""
         raw = dict(headers or {})
         if authorization is not None:
             raw["authorization"] = authorization
-        if cookie is not None:
-            raw["cookie"] = cookie
+        if client is None or cookie is not None:
+            raw["cookie"] = beside(cookie)
         where = path or self.path
         with self.open():
             if self.world == "async":

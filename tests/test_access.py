@@ -99,7 +99,7 @@ def test_the_check_of_intent_never_waits_on_an_event_loop(local_clerk: LocalCler
     settings.CSRF_USE_SESSIONS = True
     settings.MIDDLEWARE = ["django.contrib.sessions.middleware.SessionMiddleware"]
     client = AsyncClient(enforce_csrf_checks=True)
-    client.cookies["__session"] = local_clerk.token(local_clerk.add_user(email="ada@example.com"))
+    client.cookies.load(local_clerk.session_cookies(local_clerk.token(local_clerk.add_user(email="ada@example.com"))))
     client.cookies["sessionid"] = "anything"
     assert async_to_sync(client.post)("/required/async/").status_code == 403
 

@@ -23,10 +23,10 @@ import pytest
 from clerk_backend_api.models import User
 from django.core.exceptions import ImproperlyConfigured
 
-import clerk_views.api
-from clerk_views.api import MAX_APIS, Budget, ClerkApi, ClerkObject, get_api
+from clerk_views import api as api_module
+from clerk_views.api import MAX_APIS, MAX_REFUSED_NONCES, MAX_REFUSED_REFRESHES, Budget, ClerkApi, ClerkObject, get_api
 from clerk_views.conf import config
-from clerk_views.exceptions import ClerkError, ClerkUnavailable, UserNotFound
+from clerk_views.exceptions import ClerkError, ClerkUnavailable, TokenRefused, UserNotFound
 from clerk_views.testing import LocalClerk
 from clerk_views.testing.faults import GARBAGE, error_body
 from tests import wire
@@ -76,6 +76,7 @@ def test_a_user_is_the_sdks_own_model(local_clerk: LocalClerk, api: ClerkApi) ->
 
 def test_the_key_set_comes_as_it_is(local_clerk: LocalClerk, api: ClerkApi) -> None:
     assert api.get_key_set(Budget(5)) == [local_clerk.signing_key.jwk]
+    assert repr(api) == f"<ClerkApi at {local_clerk.url}>"
 
 
 def test_odd_entries_do_not_cost_the_good_ones(local_clerk: LocalClerk, api: ClerkApi) -> None:
@@ -198,6 +199,174 @@ def test_an_odd_session_id_stays_one_segment(local_clerk: LocalClerk, api: Clerk
     """TOK-10."""
     assert api.revoke_session(session_id, Budget(5)) is False
     assert local_clerk.calls.count("/v1/sessions/{id}/revoke") == local_clerk.calls.total == 1
+
+
+# What the SDK has no method for
+
+PAYLOAD = "/v1/clients/handshake_payload"
+REFRESH = "/v1/sessions/sess_1/refresh"
+NONCE = "n0nce"  # by name, as tracebacks quote lines of code
+
+ASK_ONCE: dict[str, Ask] = {
+    "nonce": lambda api, budget: api.get_handshake_payload(NONCE, budget),
+    "refresh": lambda api, budget: api.refresh_session("sess_1", {"format": "cookie"}, True, budget),
+}
+
+
+@pytest.fixture(params=ASK_ONCE)
+def ask_once(request: pytest.FixtureRequest) -> Ask:
+    """Ask what may be asked once only: what a nonce stands for, and in another run for a renewed session."""
+    return ASK_ONCE[request.param]
+
+
+def test_a_nonce_is_exchanged_for_directives(local_clerk: LocalClerk, api: ClerkApi) -> None:
+    """They come as they are; what to think of them is decided elsewhere."""
+    local_clerk.respond(PAYLOAD, b'{"directives": ["__session=a.b.c; Path=/", 7]}')
+    assert api.get_handshake_payload(NONCE, Budget(5)) == ["__session=a.b.c; Path=/", 7]
+    (call,) = local_clerk.calls.paths
+    assert (call.method, call.path) == ("GET", f"{PAYLOAD}?nonce=[hidden]")
+    assert call.headers["authorization"] == "Bearer [hidden]"
+    assert call.headers["clerk-api-version"] == "2026-05-12"
+
+
+@pytest.mark.parametrize(("suffixed", "query"), [(True, "?suffixed_cookies=true"), (False, "")])
+def test_a_session_is_renewed(suffixed: bool, query: str, settings: Any, local_clerk: LocalClerk) -> None:
+    """Protocol, 11."""
+    body = {"format": "cookie", "expired_token": "a.b.c", "request_headers": {"user-agent": ["x"]}}
+    answer = wire.whole(b'{"object": "cookies", "cookies": ["__session=d.e.f"]}')
+    with wire.serving(wire.recording(answer)) as server:
+        settings.CLERK_API_URL = server.url
+        found = get_api(config()).refresh_session("sess_1", body, suffixed, Budget(5))
+    assert found == ["__session=d.e.f"]
+    head, _, sent = server.received[0].partition(b"\r\n\r\n")
+    assert head.startswith(f"POST {REFRESH}{query} HTTP/1.1\r\n".encode())
+    assert f"Bearer {local_clerk.secret_key}".encode() in head
+    assert json.loads(sent) == body
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (401, error_body(401, "authentication_invalid"), "authentication_invalid"),
+        (404, error_body(404, "resource_not_found"), "resource_not_found"),
+        (400, error_body(400, "invalid_nonce"), "invalid_nonce"),
+        (422, error_body(422, "Not A Code\r\n"), "unexpected-bapi-error"),
+        (400, b'{"errors": [{"code": 5}]}', "unexpected-bapi-error"),
+    ],
+)
+def test_a_clear_no_is_an_answer(
+    local_clerk: LocalClerk, api: ClerkApi, ask_once: Ask, status: int, body: bytes, code: str
+) -> None:
+    """MCH-04, DOS-02: whoever sends bad ones does not shut out the others."""
+    for path in (PAYLOAD, REFRESH):
+        local_clerk.respond(path, body, status)
+    for _ in range(5):
+        with pytest.raises(TokenRefused) as caught:
+            ask_once(api, Budget(5))
+        assert caught.value.reason == code
+    assert api.retry_after == 0
+    assert api.get_key_set(Budget(5))
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (401, error_body(401, "clerk_key_invalid")),
+        (404, b"<!doctype html><title>Welcome</title>"),
+        (404, b"[]"),
+        (404, b"{}"),
+        (400, b'{"errors": []}'),
+        (400, b'{"errors": ["no"]}'),
+        (400, b"[" * 100_000),
+        (408, error_body(408)),
+        (429, error_body(429)),
+        (500, error_body(500)),
+        (502, b""),
+        (302, b""),
+        (200, b"[]"),
+        (200, b'{"directives": null, "cookies": {}}'),
+        (200, b"no json"),
+        (200, b"[" * 100_000),
+    ],
+)
+def test_what_is_no_answer_is_an_outage(
+    local_clerk: LocalClerk, api: ClerkApi, ask_once: Ask, status: int, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F-04 to F-10: nobody is signed out for it, and it is not tried again, for a nonce serves once."""
+    for path in (PAYLOAD, REFRESH):
+        local_clerk.respond(path, body, status)
+    caplog.set_level(logging.DEBUG)
+    error = fail(api, ask_once)
+    assert error.answered
+    assert local_clerk.calls.total == 1
+    text = "".join(traceback.format_exception(error)) + caplog.text
+    assert "Welcome" not in text
+    assert NONCE not in text
+    assert local_clerk.secret_key not in text
+
+
+@pytest.mark.parametrize("fault", ["down", "slow", "truncated"])
+def test_without_an_answer_it_is_not_asked_again(
+    local_clerk: LocalClerk, api: ClerkApi, ask_once: Ask, fault: str
+) -> None:
+    """F-01, F-03, F-05."""
+    if fault == "down":
+        local_clerk.faults.down()
+    elif fault == "slow":
+        local_clerk.faults.slow(5)
+    else:
+        local_clerk.faults.garbage("truncated")
+    started = time.monotonic()
+    assert not fail(api, ask_once, 0.5).answered
+    assert time.monotonic() - started < 2
+    assert local_clerk.calls.total == 1
+
+
+def test_a_nonce_is_in_no_log(local_clerk: LocalClerk, api: ClerkApi, caplog: pytest.LogCaptureFixture) -> None:
+    """LOG-01: HTTP clients like to log the addresses they ask."""
+    caplog.set_level(logging.DEBUG)
+    local_clerk.respond(PAYLOAD, b'{"directives": []}')
+    api.get_handshake_payload(NONCE, Budget(5))
+    assert NONCE not in caplog.text
+
+
+def test_made_up_nonces_do_not_use_up_the_rate_limit(
+    local_clerk: LocalClerk, api: ClerkApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I6, MCH-02: the number of calls does not grow with the number of bad requests."""
+    local_clerk.respond(PAYLOAD, error_body(400, "invalid_nonce"), 400)
+    for number in range(MAX_REFUSED_NONCES):
+        with pytest.raises(TokenRefused):
+            api.get_handshake_payload(f"{number}", Budget(5))
+    for _ in range(3):
+        error = fail(api, ASK_ONCE["nonce"])
+        assert 1 <= error.retry_after <= 10
+    assert local_clerk.calls.total == MAX_REFUSED_NONCES
+    monkeypatch.setattr(api_module, "REFUSED_NONCES_WINDOW", 0.0)  # the time that would have to pass
+    local_clerk.respond(PAYLOAD, b'{"directives": []}')
+    assert api.get_handshake_payload("good", Budget(5)) == []
+
+
+def test_a_session_is_not_asked_about_again_at_once(
+    local_clerk: LocalClerk, api: ClerkApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I6: whatever refresh tokens somebody makes up for one expired session."""
+    local_clerk.respond(REFRESH, error_body(401, "authentication_invalid"), 401)
+    for _ in range(3):
+        with pytest.raises(TokenRefused, match=r"status 401|a moment ago") as caught:
+            ASK_ONCE["refresh"](api, Budget(5))
+        assert caught.value.reason == "authentication_invalid"
+    assert local_clerk.calls.total == 1
+    with pytest.raises(TokenRefused):
+        api.refresh_session("sess_2", {}, False, Budget(5))
+    assert local_clerk.calls.total == 2
+    monkeypatch.setattr(api_module, "MAX_REFUSED_REFRESHES", 2)
+    with pytest.raises(TokenRefused):
+        api.refresh_session("sess_3", {}, False, Budget(5))
+    assert list(api._refused_refreshes) == ["sess_2", "sess_3"]
+    assert MAX_REFUSED_REFRESHES >= 1024
+    local_clerk.respond(REFRESH, b'{"cookies": []}')
+    assert api.refresh_session("sess_1", {}, False, Budget(5)) == []
 
 
 # Faults
@@ -647,7 +816,7 @@ def test_a_page_may_be_large_and_slow(local_clerk: LocalClerk, api: ClerkApi) ->
 def test_a_page_has_its_limits_too(local_clerk: LocalClerk, api: ClerkApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """F-06, F-03."""
     local_clerk.add_user(public_metadata={"note": "x" * 8000})
-    monkeypatch.setattr(clerk_views.api, "MAX_PAGE", 8000)
+    monkeypatch.setattr(api_module, "MAX_PAGE", 8000)
     assert fail(api, lambda api, budget: api.list_users(budget, limit=500, offset=0)).reason == "upstream-unavailable"
     local_clerk.faults.slow(3)
     started = time.monotonic()

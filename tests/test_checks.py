@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,11 +16,14 @@ from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.core.checks import CheckMessage, Tags, run_checks
 from django.core.checks.registry import registry
 from django.test import override_settings
+from django.urls import include, path
+from django.views import View
 from pytest_django import Settings
 
 from clerk_views import checks
 from clerk_views.conf import RESERVED_SETTINGS, SETTINGS
 from clerk_views.middleware import ClerkMiddleware
+from clerk_views.mixins import ClerkLoginRequiredMixin
 from tests.test_conf import BAD, SECRETS, WEBHOOK_SECRET, publishable_key
 
 CLERK = "clerk_views.middleware.ClerkMiddleware"
@@ -53,7 +57,7 @@ def test_good_project_has_nothing_to_mend() -> None:
 
 def test_checks_are_registered_once_and_as_security() -> None:
     own = [check for check in registry.get_checks(True) if check.__module__ == "clerk_views.checks"]
-    assert len(own) == len(set(own)) == 6
+    assert len(own) == len(set(own)) == 7
     assert all(set(check.tags) == {"clerk_views", Tags.security} for check in own)
 
 
@@ -64,7 +68,9 @@ def test_every_id_is_documented() -> None:
             check_id = ast.unparse(call.args[0]).strip("'")
             assert check_id == "setting.check_id" or check_id[0] == {"_error": "E", "_warning": "W"}[call.func.id]
             used.add(check_id)
-    documented = set(re.findall(r"\b[EW]\d{3}\b", checks.__doc__ or "")) | {f"E{n:03}" for n in range(2, 21)}
+    documented = set(re.findall(r"\b[EW]\d{3}\b", checks.__doc__ or "")) | {
+        f"E{n:03}" for n in (*range(2, 21), *range(38, 44))
+    }
     assert documented == used - {"setting.check_id"}
 
 
@@ -304,6 +310,76 @@ def _texts(value: Any) -> Iterator[str]:
 def test_no_text_shows_a_secret(secret: str, wrap: Callable[[str], Any]) -> None:
     """CFG-03: whatever a careless hand pasted, in whichever setting."""
     assert not [text for text in _texts(wrap(secret)) if "CANARY" in text]
+
+
+def checked(*views: Any) -> list[CheckMessage]:
+    """Return what the checks find in these views of REST framework or Django."""
+    urls = ModuleType("urls_of_a_check")
+    urls.urlpatterns = [path("inner/", include([path(f"{n}", view) for n, view in enumerate(views)]))]  # type: ignore[attr-defined]
+    with override_settings(ROOT_URLCONF=urls):
+        return [problem for problem in run_checks(tags=["clerk_views"]) if problem.id == "clerk_views.E048"]
+
+
+class TestViews:
+    """ORG-04: attributes are read when a request comes; what is wrong with them is found before."""
+
+    @pytest.fixture(autouse=True)
+    def _rest_framework(self) -> None:
+        pytest.importorskip("rest_framework")
+
+    def make(self, permission: Any = None, **attributes: Any) -> Any:
+        from rest_framework.views import APIView
+
+        from clerk_views.drf import IsClerkAuthenticated
+
+        return type("Orders", (APIView,), {"permission_classes": [permission or IsClerkAuthenticated], **attributes})
+
+    def test_good(self) -> None:
+        from rest_framework.permissions import IsAdminUser
+
+        from clerk_views.drf import IsClerkAuthenticated
+
+        composed = self.make(~IsAdminUser | IsClerkAuthenticated & IsAdminUser, clerk_plan="user:pro")
+        dynamic = self.make(clerk_role=property(lambda view: view.kwargs["role"]))
+        own = self.make(IsAdminUser, clerk_role="org:admin", get_permissions=lambda view: [])
+        assert checked(*(view.as_view() for view in (self.make(clerk_role="org:admin"), composed, dynamic, own))) == []
+        assert checked(lambda request: None, View.as_view()) == []
+
+    @pytest.mark.parametrize(
+        ("attributes", "said"),
+        [
+            ({"clerk_rol": "org:admin"}, "Did you mean clerk_role"),
+            ({"clerk_role": ""}, "role"),
+            ({"clerk_reverification": "paranoid"}, "paranoid"),
+            ({"clerk_condition": "yes"}, "condition"),
+        ],
+        ids=["misspelt", "empty", "unknown preset", "no function"],
+    )
+    def test_mistakes(self, attributes: dict[str, Any], said: str) -> None:
+        [problem] = checked(self.make(**attributes).as_view())
+        assert said in problem.msg
+        assert problem.msg.startswith(f"{__name__}.Orders")
+
+    def test_what_as_view_was_given_counts(self) -> None:
+        [problem] = checked(self.make(clerk_plan=None).as_view(clerk_plan="team:pro"))
+        assert "team:pro" in problem.msg
+
+    def test_what_nobody_asks(self) -> None:
+        from rest_framework.permissions import IsAuthenticated
+
+        composed = self.make(IsAuthenticated & ~IsAuthenticated, clerk_role="org:admin")
+        django_s: Any = type("Report", (View,), {"clerk_plan": "user:pro"})
+        for view in (self.make(IsAuthenticated, clerk_role="org:admin"), composed, django_s):
+            [problem] = checked(view.as_view())
+            assert "nobody reads" in problem.msg
+
+    def test_mixins_have_said_it_already(self) -> None:
+        report: Any = type("Report", (ClerkLoginRequiredMixin, View), {"clerk_plan": "user:pro"})
+        assert checked(report.as_view()) == []
+
+    def test_without_urls_there_is_nothing_to_check(self) -> None:
+        with override_settings(ROOT_URLCONF=None):
+            assert checks.check_views() == []
 
 
 class TestPages:

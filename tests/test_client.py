@@ -42,7 +42,10 @@ def test_the_steps_lead_to_the_django_user(local_clerk: LocalClerk, step: Any) -
 
 def test_nobody_has_no_id(local_clerk: LocalClerk, step: Any) -> None:
     with pytest.raises(ValueError, match="session-token-and-uat-missing"):
-        step("get_user_id", step("authenticate_request", RequestFactory().get("/")))
+        step(
+            "get_user_id",
+            step("authenticate_request", RequestFactory().get("/", headers={"cookie": "__clerk_db_jwt=1"})),
+        )
 
 
 def test_an_unknown_user_is_not_found(local_clerk: LocalClerk, step: Any) -> None:

@@ -123,6 +123,10 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("JS_VERSION", "7.0.0-canary.v20261101", "7.0.0-canary.v20261101"),
     ("JS_VERSION", "latest", "latest"),
     ("JS_VERSION", "latest-v6", "latest-v6"),
+    ("SATELLITE_AUTO_SYNC", True, True),
+    ("ORGANIZATION_PATTERNS", None, ()),
+    ("ORGANIZATION_PATTERNS", [], ()),
+    ("PERSONAL_ACCOUNT_PATTERNS", (), ()),
 ]
 
 
@@ -271,6 +275,21 @@ BAD: list[tuple[str, Any]] = [
     ("JS_VERSION", "latest?x"),
     ("JS_VERSION", '6" onerror="alert(1)'),
     ("JS_VERSION", "6\u0666"),
+    ("SATELLITE_AUTO_SYNC", 1),
+    ("ORGANIZATION_PATTERNS", "/orgs/:slug"),
+    ("ORGANIZATION_PATTERNS", {"/orgs/:slug"}),
+    ("ORGANIZATION_PATTERNS", [5]),
+    ("ORGANIZATION_PATTERNS", ["/orgs/:name"]),
+    ("ORGANIZATION_PATTERNS", ["/orgs/(.*)"]),
+    ("ORGANIZATION_PATTERNS", ["orgs/:slug"]),
+    ("ORGANIZATION_PATTERNS", ["/orgs/:slug/:slug"]),
+    ("ORGANIZATION_PATTERNS", ["/orgs/:slug/:"]),
+    ("ORGANIZATION_PATTERNS", ["/orgs/:slug?"]),
+    ("ORGANIZATION_PATTERNS", ["/orgs/:slug/*"]),
+    ("ORGANIZATION_PATTERNS", ["/orgs/:slug(\\d+)"]),
+    ("ORGANIZATION_PATTERNS", ["/orgs{/:slug}"]),
+    ("PERSONAL_ACCOUNT_PATTERNS", ["/me", ""]),
+    ("PERSONAL_ACCOUNT_PATTERNS", ["/me/(.*"]),
 ]
 
 
@@ -510,7 +529,80 @@ class TestConfig:
     def test_satellite_of_a_development_instance_has_its_issuer(self) -> None:
         key = publishable_key("happy-cat-1.clerk.accounts.dev")
         with override_settings(CLERK_PUBLISHABLE_KEY=key, CLERK_DOMAIN="sat.example", CLERK_IS_SATELLITE=True):
-            assert config().issuers == ("https://happy-cat-1.clerk.accounts.dev",)
+            with pytest.raises(ImproperlyConfigured, match="CLERK_SIGN_IN_URL"):
+                config()
+            with override_settings(CLERK_SIGN_IN_URL="/sign-in"), pytest.raises(ImproperlyConfigured):
+                config()
+            with override_settings(CLERK_SIGN_IN_URL="https://primary.example/sign-in"):
+                assert config().issuers == ("https://happy-cat-1.clerk.accounts.dev",)
+
+    @pytest.mark.parametrize(
+        ("key", "values", "host", "address", "development"),
+        [
+            (None, {}, None, None, False),
+            ("live", {}, "clerk.example.com", "https://clerk.example.com", False),
+            ("test", {}, "clerk.example.com", "https://clerk.example.com", True),
+            ("live", {"CLERK_DOMAIN": "sat.example"}, "clerk.example.com", "https://clerk.example.com", False),
+            (
+                "live",
+                {"CLERK_DOMAIN": "sat.example", "CLERK_IS_SATELLITE": True},
+                "clerk.sat.example",
+                "https://clerk.sat.example",
+                False,
+            ),
+            ("live", {"CLERK_PROXY_URL": "/__clerk/"}, "clerk.example.com", "https://own.example/__clerk", False),
+            (
+                "live",
+                {"CLERK_PROXY_URL": "https://other.example/x"},
+                "clerk.example.com",
+                "https://other.example/x",
+                False,
+            ),
+        ],
+    )
+    def test_the_frontend_api(
+        self, key: str | None, values: Mapping[str, Any], host: str, address: str, development: bool
+    ) -> None:
+        """Source: Clerk, publishable key and hosts."""
+        whole = key and publishable_key("clerk.example.com", key)
+        with override_settings(CLERK_PUBLISHABLE_KEY=whole, **values):
+            assert config().frontend_api_host == host
+            assert config().frontend_api("https://own.example") == address
+            assert config().is_development is development
+
+    @pytest.mark.parametrize("host", ["127.0.0.1:8123", "127.0.0.1"])
+    def test_a_stand_in_on_this_machine_speaks_plain_http(self, host: str) -> None:
+        with override_settings(CLERK_PUBLISHABLE_KEY=publishable_key(host)):
+            assert config().frontend_api("https://own.example") == f"http://{host}"
+
+    @pytest.mark.parametrize(
+        ("pattern", "path", "names"),
+        [
+            ("/orgs/:slug", "/orgs/acme", {"slug": "acme"}),
+            ("/orgs/:slug", "/orgs/acme/", {"slug": "acme"}),
+            ("/orgs/:slug", "/Orgs/Acme", {"slug": "Acme"}),
+            ("/orgs/:slug", "/orgs/", None),
+            ("/orgs/:slug", "/orgs/a/b", None),
+            ("/orgs/:slug", "/orgs/a//", None),
+            ("/orgs/:slug", "/x/orgs/a", None),
+            ("/orgs/:slug/(.*)", "/orgs/a/b/c", {"slug": "a"}),
+            ("/orgs/:slug/(.*)", "/orgs/a/", {"slug": "a"}),
+            ("/orgs/:slug/(.*)", "/orgs/a", None),
+            ("/orgs/:id/", "/orgs/a", None),
+            ("/orgs/:id-of-:slug", "/orgs/1-of-a", {"id": "1", "slug": "a"}),
+            ("/orgs/:slug(.*)", "/orgs/a/b", {"slug": "a/b"}),
+            ("(.*)/orgs/:slug", "/en/orgs/a", {"slug": "a"}),
+            ("/a.b/:slug", "/axb/a", None),
+            ("/a.b/:slug", "/a.b/a", {"slug": "a"}),
+            (":slug", "acme", {"slug": "acme"}),
+        ],
+    )
+    def test_path_patterns(self, pattern: str, path: str, names: Mapping[str, str] | None) -> None:
+        """12. Source: path-to-regexp."""
+        with override_settings(CLERK_ORGANIZATION_PATTERNS=[pattern]):
+            [expression] = config().organization_patterns
+            match = expression.fullmatch(path)
+            assert (match and match.groupdict()) == names
 
     def test_sign_in_url(self, settings: Settings) -> None:
         settings.CLERK_PUBLISHABLE_KEY = publishable_key("clerk.example.com", "live")

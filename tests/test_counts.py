@@ -465,7 +465,7 @@ class TestCachesThatMisbehave:
             visit(local_clerk.token(user))
         cache: Any = caches["default"]
         (one, value_one), (two, value_two) = (
-            (key, value) for key, value in CountingCache.stored if isinstance(value, list)
+            (key, value) for key, value in CountingCache.stored if not key.endswith(":turn")
         )
         cache.set(one, value_two)
         cache.set(two, value_one)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import pytest
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.middleware.csrf import CsrfViewMiddleware
 from django.test import Client
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
 
-from clerk_views import csrf
+from clerk_views import aget_clerk, csrf, get_clerk
 from clerk_views.testing import LocalClerk
-from tests.doors import DOORS, Door, RawAsyncClient, door_id
+from tests.conftest import World
+from tests.doors import DOORS, MIDDLEWARE, Door, RawAsyncClient, door_id
 
 pytestmark = pytest.mark.django_db
 
@@ -80,7 +85,7 @@ def test_a_project_s_exemption_holds_where_no_cookie_of_clerk_s_decides(local_cl
     assert client.post("/optional/").status_code == 403
     assert client.post("/optional/exempt/").status_code == 200
     token = local_clerk.token(local_clerk.add_user(email="ada@example.com"))
-    client.cookies["__session"] = token
+    client.cookies.load(local_clerk.session_cookies(token))
     assert client.post("/optional/exempt/").status_code == 403
     assert client.post("/required/exempt/").status_code == 403
 
@@ -106,3 +111,50 @@ class Own(CsrfViewMiddleware):
 
 def own_function(get_response: Any) -> Any:
     return get_response
+
+
+@csrf_exempt
+def says(request: HttpRequest) -> HttpResponse:
+    asked = get_clerk(request)
+    user: Any = request.user
+    return JsonResponse(
+        {
+            "clerk": request.clerk.user_id,  # type: ignore[attr-defined]  # ours to add
+            "asked": asked.user_id,
+            "reason": asked.reason,
+            "user": user.pk,
+        }
+    )
+
+
+@csrf_exempt
+async def asays(request: HttpRequest) -> HttpResponse:
+    asked = await aget_clerk(request)
+    user: Any = await request.auser()
+    clerk = request.clerk.user_id  # type: ignore[attr-defined]  # likewise
+    return JsonResponse({"clerk": clerk, "asked": asked.user_id, "reason": asked.reason, "user": user.pk})
+
+
+@pytest.mark.parametrize("in_sessions", [False, True], ids=["cookie", "session"])
+@pytest.mark.parametrize("view", [says, asays])
+def test_behind_a_forged_request_nobody_stands(
+    local_clerk: LocalClerk, settings: Any, each_world: World, view: Any, in_sessions: bool
+) -> None:
+    """CSR-03: whoever is asked, in a view that the project has exempted, wherever the secret is kept."""
+    settings.CSRF_USE_SESSIONS = in_sessions
+    urls = ModuleType("urls_of_a_test")
+    urls.urlpatterns = [path("", view)]  # type: ignore[attr-defined]  # a module takes any
+    settings.ROOT_URLCONF = urls
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
+    client = each_world.client
+    client.handler.enforce_csrf_checks = True
+    token = local_clerk.token(local_clerk.add_user(email="ada@example.com"))
+    answer: Any = each_world.post("/", headers={"authorization": f"Bearer {token}"})
+    signed_in = answer.json()
+    assert signed_in["clerk"] == signed_in["asked"] is not None
+    assert signed_in["user"] is not None
+    client.cookies.load(local_clerk.session_cookies(token))
+    answer = each_world.get("/")
+    assert answer.json() == signed_in
+    answer = each_world.post("/")
+    assert answer.json() == {"clerk": None, "asked": None, "reason": "csrf-failed", "user": None}

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.core.cache import cache
+from django.db import connection, connections
 from django.test import Client
 
 from clerk_views.testing import LocalClerk
@@ -41,6 +43,32 @@ def sam() -> Any:
 
 def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("why", ["banned", "deleted"])
+@pytest.mark.parametrize("path", ["/api/", "/api/function/", "/plain/", "/required/"])
+def test_who_is_refused_stays_deactivated(
+    local_clerk: LocalClerk, ada: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, path: str, why: str
+) -> None:
+    """LFC-01, LFC-02: though the refusal takes back the transaction of the request; and asking again costs no call."""
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, *([] if MIDDLEWARE in settings.MIDDLEWARE else [MIDDLEWARE])]
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    client = Client()
+    assert client.get(path, headers=bearer(local_clerk.token(ada))).status_code == 200
+    if why == "banned":
+        local_clerk.update_user(ada, banned=True)
+    else:
+        local_clerk.delete_user(ada)
+    cache.clear()
+    local_clerk.calls.reset()
+    for turn in range(3):
+        assert client.get(path, headers=bearer(local_clerk.token(ada.id, jti=f"turn {turn}"))).status_code == 403
+        assert not get_user_model().objects.get().is_active
+    cache.clear()
+    assert client.get(path, headers=bearer(local_clerk.token(ada.id, jti="last"))).status_code == 403
+    assert local_clerk.calls.user_fetches <= 2
 
 
 def test_it_gives_the_user_and_the_auth(local_clerk: LocalClerk, ada: Any) -> None:
@@ -94,7 +122,7 @@ def test_a_bad_clerk_bearer_is_401_whatever_stands_first(
 
 def test_a_stale_cookie_leaves_open_views_open(local_clerk: LocalClerk, ada: Any) -> None:
     client = Client()
-    client.cookies["__session"] = local_clerk.token(ada, expires_in=-60)
+    client.cookies.load(local_clerk.session_cookies(local_clerk.token(ada, expires_in=-60)))
     assert client.get("/api/open/").status_code == 200
     assert client.get("/api/").status_code == 401
 
@@ -105,14 +133,14 @@ def test_session_users_beside_clerk_users(local_clerk: LocalClerk, ada: Any, sam
     client.force_login(sam)
     assert client.get(path).json()["user"] == sam.pk
     client.logout()
-    client.cookies["__session"] = local_clerk.token(ada)
+    client.cookies.load(local_clerk.session_cookies(local_clerk.token(ada)))
     assert client.get(path).json()["clerk"] == ada.id
 
 
 def test_a_stale_cookie_beside_a_session(local_clerk: LocalClerk, ada: Any, sam: Any) -> None:
     client = Client()
     client.force_login(sam)
-    client.cookies["__session"] = local_clerk.token(ada, expires_in=-60)
+    client.cookies.load(local_clerk.session_cookies(local_clerk.token(ada, expires_in=-60)))
     assert client.get("/api/then-session/").json()["user"] == sam.pk
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from clerk_views import tokens
 from clerk_views.testing.minting import base64url, mint
-from clerk_views.tokens import MAX_CANDIDATES, MAX_TOKEN_LENGTH, Found, find
+from clerk_views.tokens import MAX_CANDIDATES, MAX_TOKEN_LENGTH, find
 from tests.minted import CONFIG, KEY, OTHER_KEY, USER_ID, claims, configured, header, judged, public_key, text_of, token
 
 GOOD = token()
@@ -98,7 +98,7 @@ def test_cookies_beside_a_good_one(junk: list[str], at: int, plain: bool) -> Non
 def test_other_schemes_beside_a_good_cookie(scheme: str) -> None:
     """I4, SRC-01: no Authorization header but a bearer one hides the cookie."""
     found = find({"HTTP_AUTHORIZATION": scheme, "HTTP_COOKIE": f"__session={GOOD}"}, CONFIG)
-    assert found == Found("cookie", ((GOOD,),))
+    assert (found.carrier, found.groups) == ("cookie", ((GOOD,),))
 
 
 @given(head=st.binary(max_size=200), body=st.binary(max_size=200))

@@ -19,22 +19,23 @@ PACKAGE = Path(clerk_views.__file__).parent
 # From the floor up; a module imports from rows below its own only.
 ROWS = [
     {"authorization", "conf", "exceptions", "signals", "strict_json"},
+    {"cookies"},
     {"auth", "tokens", "transport", "models", "profiles"},
     {"api", "columns", "freshness", "frontend", "requirements"},
-    {"keys", "revocation", "sync"},
+    {"handshake", "keys", "revocation", "sync"},
     {"authentication", "accounts", "full_sync"},
     {"answers", "csrf"},
     {"access"},
-    {"decorators", "mixins", "middleware", "drf", "client", "pages", "templatetags.clerk", "webhooks"},
+    {"backends", "decorators", "mixins", "middleware", "drf", "client", "pages", "templatetags.clerk", "webhooks"},
 ]
 ROW = {module: row for row, modules in enumerate(ROWS) for module in modules}
 
 # Beside the rows: what each may import.
 BESIDE = {
-    "": {"auth", "authentication", "client", "decorators"},  # the package itself: the everyday names
+    "": {"access", "auth", "authentication", "client", "decorators"},  # the package itself: the everyday names
     "admin": {"api", "conf", "exceptions", "models", "profiles", "sync"},
     "apps": {"checks"},
-    "checks": {"conf", "keys"},
+    "checks": {"conf", "keys", "requirements"},
     "diagnosis": {"api", "checks", "conf", "exceptions", "keys"},
     "management": set(),
     "management.commands": set(),

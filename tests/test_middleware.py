@@ -56,7 +56,7 @@ def test_a_clerk_user_goes_before_a_session_user(
     each_world: World, session_user: Any, ada: Any, local_clerk: LocalClerk, path: str
 ) -> None:
     """LFC-04: one credential decides, and no session is made or adopted."""
-    each_world.client.cookies["__session"] = local_clerk.token(ada)
+    each_world.client.cookies.load(local_clerk.session_cookies(local_clerk.token(ada)))
     seen = each_world.get(path).json()  # type: ignore[attr-defined]
     assert seen["clerk"] == ada.id
     assert seen["user"] not in (None, session_user.pk)
@@ -70,13 +70,13 @@ def test_a_bad_bearer_makes_the_request_anonymous(each_world: World, session_use
 def test_a_stale_cookie_does_not_throw_out_a_session_user(
     each_world: World, session_user: Any, ada: Any, local_clerk: LocalClerk, path: str
 ) -> None:
-    each_world.client.cookies["__session"] = local_clerk.token(ada, expires_in=-60)
+    each_world.client.cookies.load(local_clerk.session_cookies(local_clerk.token(ada, expires_in=-60)))
     assert each_world.get(path).json()["user"] == session_user.pk  # type: ignore[attr-defined]
 
 
 def test_login_required_works_unchanged(each_world: World, ada: Any, local_clerk: LocalClerk) -> None:
     assert each_world.get("/login/")["Location"] == "/sign-in-here/?next=/login/"
-    each_world.client.cookies["__session"] = local_clerk.token(ada)
+    each_world.client.cookies.load(local_clerk.session_cookies(local_clerk.token(ada)))
     assert each_world.get("/login/").json()["clerk"] == ada.id  # type: ignore[attr-defined]
 
 
@@ -90,7 +90,7 @@ def test_login_required_middleware_works_unchanged(
     assert each_world.get("/class/").status_code == 401
     assert each_world.get("/optional/").status_code == 200
     assert each_world.get("/class/optional/").status_code == 200
-    each_world.client.cookies["__session"] = local_clerk.token(ada)
+    each_world.client.cookies.load(local_clerk.session_cookies(local_clerk.token(ada)))
     for path in ("/plain/", "/required/", "/class/", "/optional/", "/plain/async/"):
         assert each_world.get(path).json()["clerk"] == ada.id  # type: ignore[attr-defined]
 
@@ -100,7 +100,7 @@ def test_login_required_middleware_meets_an_outage_with_503(
 ) -> None:
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, LOGIN_REQUIRED]
     local_clerk.faults.down()
-    each_world.client.cookies["__session"] = local_clerk.token(ada)
+    each_world.client.cookies.load(local_clerk.session_cookies(local_clerk.token(ada)))
     assert each_world.get("/plain/").status_code == 503
 
 
@@ -108,7 +108,7 @@ def test_our_doors_stand_under_login_required_middleware_without_ours(
     each_world: World, ada: Any, local_clerk: LocalClerk, settings: Any
 ) -> None:
     settings.MIDDLEWARE = [*[item for item in settings.MIDDLEWARE if item != MIDDLEWARE], LOGIN_REQUIRED]
-    each_world.client.cookies["__session"] = local_clerk.token(ada)
+    each_world.client.cookies.load(local_clerk.session_cookies(local_clerk.token(ada)))
     for path in ("/required/", "/required/async/", "/class/", "/class/async/"):
         assert each_world.get(path).json()["clerk"] == ada.id  # type: ignore[attr-defined]
 
@@ -116,7 +116,7 @@ def test_our_doors_stand_under_login_required_middleware_without_ours(
 def test_the_admin_lets_a_clerk_user_in_who_is_staff(
     each_world: World, ada: Any, local_clerk: LocalClerk, django_user_model: Any
 ) -> None:
-    each_world.client.cookies["__session"] = local_clerk.token(ada)
+    each_world.client.cookies.load(local_clerk.session_cookies(local_clerk.token(ada)))
     assert each_world.get("/admin/").status_code == 302
     django_user_model.objects.update(is_staff=True, is_superuser=True)
     assert each_world.get("/admin/").status_code == 200
@@ -127,7 +127,7 @@ def test_nothing_is_done_for_a_view_that_never_asks(
 ) -> None:
     local_clerk.calls.reset()
     if not each_world.is_async:  # an async site looks at the token at once, lest a view's look block the loop
-        each_world.client.cookies["__session"] = local_clerk.token(ada)
+        each_world.client.cookies.load(local_clerk.session_cookies(local_clerk.token(ada)))
     with django_assert_num_queries(0):
         response = each_world.get("/plain/untouched/")
     assert local_clerk.calls.total == 0
@@ -137,7 +137,7 @@ def test_nothing_is_done_for_a_view_that_never_asks(
 @pytest.mark.parametrize("path", ["/plain/asks/", "/plain/asks/async/"])
 def test_get_clerk_answers_anywhere(each_world: World, ada: Any, local_clerk: LocalClerk, path: str) -> None:
     assert each_world.get(path).json() == {"clerk": None}  # type: ignore[attr-defined]
-    each_world.client.cookies["__session"] = local_clerk.token(ada)
+    each_world.client.cookies.load(local_clerk.session_cookies(local_clerk.token(ada)))
     response = each_world.get(path)
     assert response.json() == {"clerk": ada.id}  # type: ignore[attr-defined]
     assert response["Cache-Control"] == "private"
@@ -146,7 +146,7 @@ def test_get_clerk_answers_anywhere(each_world: World, ada: Any, local_clerk: Lo
 @pytest.mark.parametrize("path", ["/plain/", "/plain/asks/", "/plain/asks/async/", "/optional/silent/"])
 def test_an_outage_is_503_wherever_it_comes_up(each_world: World, ada: Any, local_clerk: LocalClerk, path: str) -> None:
     local_clerk.faults.down()
-    each_world.client.cookies["__session"] = local_clerk.token(ada)
+    each_world.client.cookies.load(local_clerk.session_cookies(local_clerk.token(ada)))
     response = each_world.get(path)
     assert response.status_code == 503
     assert response.has_header("Retry-After")
@@ -191,5 +191,5 @@ def planting(get_response: Any) -> Any:
 
 def test_hidden_users_of_templates_are_there_after_auser(each_world: World, ada: Any, local_clerk: LocalClerk) -> None:
     """CTX-04."""
-    each_world.client.cookies["__session"] = local_clerk.token(ada)
+    each_world.client.cookies.load(local_clerk.session_cookies(local_clerk.token(ada)))
     assert each_world.get("/optional/async/lazy/").json()["user"] is not None  # type: ignore[attr-defined]

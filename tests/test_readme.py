@@ -70,6 +70,7 @@ def test_the_views_of_the_readme_work(site: Any, local_clerk: LocalClerk) -> Non
     ada = local_clerk.add_user(email="ada@example.com", username="ada")
     token = {"authorization": f"Bearer {local_clerk.token(ada)}"}
     client = Client()
+    client.cookies["__clerk_db_jwt"] = "1"  # a browser that has been here before
     assert client.get("/invoices/").status_code == 401
     assert client.get("/invoices/", headers=token).json()["clerk"] == ada.id
     assert client.get("/profile/", headers=token).json() == {"name": "ada"}
@@ -140,7 +141,7 @@ def test_the_server_rendered_site_of_the_readme_works(pages: None, local_clerk: 
     )
     assert client.get("/admin/")["Location"] == "/admin/login/?next=/admin/"
     assert client.get("/admin/login/?next=/admin/")["Location"].startswith(f"{local_clerk.url}/sign-in?")
-    client.cookies["__session"] = local_clerk.token(ada)
+    client.cookies.load(local_clerk.session_cookies(local_clerk.token(ada)))
     page = client.get("/").content.decode()
     assert 'data-clerk-component="UserButton"' in page
     assert 'action="/clerk/sign-out/"' in page

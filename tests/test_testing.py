@@ -663,7 +663,7 @@ class TestSettings:
         read = config()
 
         assert (read.secret_key, read.api_url) == (server.secret_key, server.url)
-        assert read.issuers == (server.issuer,)
+        assert (read.issuers[0], read.proxy_url) == (server.issuer, server.url)
         assert read.sign_in_url == f"{server.url}/sign-in"
         assert "http://testserver" in read.auth_parties
         assert read.publishable_key is not None
@@ -679,7 +679,7 @@ class TestSettings:
         for name, value in server.settings().items():
             setattr(settings, name, value)
 
-        assert (config().jwt_key, config().issuers, config().audience) == (None, (server.issuer,), ())
+        assert (config().jwt_key, config().issuers[0], config().audience) == (None, server.issuer, ())
 
     def test_overrides_come_last(self, server: LocalClerk) -> None:
         assert server.settings(CLERK_API_URL="http://127.0.0.1:9", X=1)["CLERK_API_URL"] == "http://127.0.0.1:9"
@@ -760,13 +760,15 @@ class TestTheSignInPage:
         assert (answer.status_code, answer.headers["Location"]) == (303, target)
         cookies = set_cookies(answer)
         suffix = PublishableKey(server.publishable_key, "unused", False).cookie_suffix
-        assert set(cookies) == {"__session", f"__session_{suffix}", "__client_uat", f"__client_uat_{suffix}"}
-        assert cookies["__session"] == cookies[f"__session_{suffix}"]
-        assert all(attributes == {"Path=/", "SameSite=Lax", "Max-Age=31536000"} for _, attributes in cookies.values())
+        attributes = {"Path=/", "SameSite=Lax", "Max-Age=31536000"}
+        for name in ("__session", "__client_uat", "__clerk_db_jwt"):
+            assert cookies.pop(f"{name}_{suffix}") == cookies[name]
+            assert cookies[name][1] == attributes
+        assert cookies["__client"][1] == cookies[f"__refresh_{suffix}"][1] == {*attributes, "HttpOnly"}
         claims = claims_of(cookies["__session"][0], server.signing_key)
         assert (claims["sub"], claims["azp"]) == (user.id, "http://127.0.0.1:8000")
         assert claims["exp"] - claims["iat"] == 60
-        assert int(cookies["__client_uat"][0]) == claims["iat"]
+        assert claims["iat"] - int(cookies["__client_uat"][0]) in (0, 1)
         assert user.data["last_sign_in_at"] is not None
 
     def test_each_sign_in_is_a_session_of_its_own_with_the_lifetime_asked_for(self) -> None:
@@ -948,7 +950,8 @@ class TestTheFixtures:
         arrived = self.ask(any_client)
         assert arrived["authorization"] is None
         assert arrived["cookies"]["__session"] == token
-        assert set(arrived["cookies"]) == {"__session", "__client_uat"}
+        names = {"__session", "__client_uat", "__clerk_db_jwt"}
+        assert set(arrived["cookies"]) == names | {f"{name}_{clerk.server.cookie_suffix}" for name in names}
         assert claims_of(token, clerk.server.signing_key)["sts"] == "pending"
         assert int(arrived["cookies"]["__client_uat"]) <= time.time()
 

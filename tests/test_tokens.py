@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import time_machine
@@ -34,7 +34,7 @@ from clerk_views.testing.minting import (
     base64url,
     mint,
 )
-from clerk_views.tokens import MAX_CANDIDATES, MAX_TOKEN_LENGTH, NOTHING, Found, find
+from clerk_views.tokens import MAX_CANDIDATES, MAX_TOKEN_LENGTH, find
 from tests.minted import (
     ABSENT,
     CONFIG,
@@ -57,6 +57,16 @@ from tests.minted import (
 GOOD = token()
 OTHER = token(sub="user_other", sid="sess_other")
 SUFFIXED = f"__session_{CONFIG.publishable_key.cookie_suffix}" if CONFIG.publishable_key else ""
+
+
+class Found(NamedTuple):
+    """What is found, for comparison."""
+
+    carrier: str | None
+    groups: tuple[tuple[str, ...], ...] = ()
+
+
+NOTHING = Found(None)
 UNREADABLE = Found("header")
 
 Table = list[tuple[str, Any]]
@@ -68,11 +78,16 @@ def cases(table: Mapping[str, Any]) -> pytest.MarkDecorator:
 
 
 def in_header(value: str, cookie: str = f"__session={OTHER}") -> Found:
-    return find({"HTTP_AUTHORIZATION": value, "HTTP_COOKIE": cookie}, CONFIG)
+    return looked({"HTTP_AUTHORIZATION": value, "HTTP_COOKIE": cookie}, CONFIG)
 
 
 def in_cookies(value: str, config: Config = CONFIG) -> Found:
-    return find({"HTTP_COOKIE": value}, config)
+    return looked({"HTTP_COOKIE": value}, config)
+
+
+def looked(meta: Mapping[str, Any], config: Config) -> Found:
+    found = find(meta, config)
+    return Found(found.carrier, found.groups)
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -211,12 +226,13 @@ class TestHeader:
         )
         meta = dict.fromkeys(names, f"Bearer {GOOD}")
         meta |= {"COOKIE": f"__session={GOOD}", "QUERY_STRING": f"__session={GOOD}&token={GOOD}&access_token={GOOD}"}
-        assert find(meta, CONFIG) == NOTHING
-        assert find({}, CONFIG) == NOTHING
+        assert looked(meta, CONFIG) == looked({}, CONFIG) == NOTHING
 
     def test_repr_shows_no_token(self) -> None:
         """LOG-01: neither of what was found nor of what was taken apart."""
-        assert GOOD not in repr(in_header(f"Bearer {GOOD}"))
+        assert GOOD not in repr(
+            find({"HTTP_AUTHORIZATION": f"Bearer {GOOD}", "HTTP_COOKIE": f"__session={GOOD}"}, CONFIG)
+        )
         assert GOOD not in repr(tokens.parse(GOOD))
 
 
@@ -325,8 +341,15 @@ class TestCookies:
     def test_junk_takes_nobodys_place(self, case: str) -> None:
         """SRC-06, SRC-07, F-21, F-22: junk alone is a credential nobody can read; beside a token it is nothing."""
         assert in_cookies(f"__session={case}") == Found("cookie")
-        many = "; ".join(f"__session={case[:1]}{number}{case[1:]}" for number in range(9))
+        copies = min(9, tokens.MAX_COOKIES_LENGTH // len(case) - 1)
+        many = "; ".join(f"__session={case[:1]}{number}{case[1:]}" for number in range(copies))
         assert in_cookies(f"{many}; __session={GOOD}; {SUFFIXED}={case}") == Found("cookie", ((GOOD,),))
+
+    def test_a_header_that_no_server_lets_through_is_not_taken_apart(self) -> None:
+        """DOS-01, F-21: a credential nobody can read, whatever is in it."""
+        blanks = " " * (tokens.MAX_COOKIES_LENGTH - len(f"__session={GOOD};"))
+        assert in_cookies(f"__session={GOOD};{blanks}") == Found("cookie", ((GOOD,),))
+        assert in_cookies(f"__session={GOOD};{blanks} ") == Found("cookie")
 
     def test_longest_token_is_read(self) -> None:
         """SRC-07: the limit itself is still within."""
@@ -1512,3 +1535,70 @@ def test_publishable_key_of_these_tests() -> None:
     assert CONFIG.issuers == (ISSUER,)
     assert CONFIG.publishable_key is not None
     assert CONFIG.publishable_key.text == PUBLISHABLE_KEY
+
+
+class TestHandshakeTokens:
+    """RED-06: signed as session tokens are, by the same rules of signature and header, and of no times."""
+
+    def directives(self, text: str, key: Any = KEY) -> Any:
+        return tokens.verify_handshake(tokens.parse(text), public_key(key))
+
+    @cases(
+        {
+            "as Clerk writes it": {},
+            "expired": {"exp": 1},
+            "from the future": {"iat": 4_000_000_000, "nbf": 4_000_000_000},
+            "odd times": {"exp": "x", "iat": None, "nbf": []},
+            "other parties": {"azp": "https://evil.example", "aud": "x", "iss": "https://elsewhere.example"},
+            "odd parties": {"azp": 5, "aud": 5, "iss": 5},
+            "no subject": {"sub": 5, "jti": 5, "sid": None},
+        }
+    )
+    def test_only_the_signature_counts(self, case: dict[str, Any]) -> None:
+        assert self.directives(mint(header(), {"handshake": ["a=b", 5], **case}, KEY)) == ["a=b", 5]
+
+    @cases({"absent": {}, "text": {"handshake": "a=b"}, "object": {"handshake": {"0": "a=b"}}})
+    def test_without_a_list_it_is_none(self, case: dict[str, Any]) -> None:
+        with pytest.raises(TokenRefused) as caught:
+            self.directives(mint(header(), case, KEY))
+        assert caught.value.reason == "token-invalid"
+
+    def test_a_foreign_signature(self) -> None:
+        with pytest.raises(TokenRefused) as caught:
+            self.directives(mint(header(), {"handshake": []}, OTHER_KEY))
+        assert caught.value.reason == "token-invalid-signature"
+
+    @cases(
+        {
+            "template": {"cat": TEMPLATE_CATEGORY},
+            "machine": {"cat": MACHINE_CATEGORY},
+            "alg none": {"alg": "none"},
+            "another alg": {"alg": "RS384"},
+            "another typ": {"typ": "at+jwt"},
+            "crit": {"crit": ["exp"]},
+            "address of a key": {"jku": "https://evil.example/jwks"},
+        }
+    )
+    def test_the_header_obeys_the_rules_of_session_tokens(self, case: dict[str, Any]) -> None:
+        with pytest.raises(TokenRefused):
+            self.directives(mint(header(**case), {"handshake": []}, KEY))
+
+    @cases({"session": SESSION_CATEGORY, "opted out": IGNORE_CATEGORY, "before categories": ABSENT})
+    def test_its_categories(self, case: Any) -> None:
+        assert self.directives(mint(header(cat=case), {"handshake": []}, KEY)) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds_off", "verdict"),
+    [(-80_000, "good"), (-90_000, "token-expired"), (80_000, "good"), (90_000, "token-iat-in-the-future")],
+)
+def test_another_leeway_counts_for_all_times(seconds_off: int, verdict: str) -> None:
+    """For sessions that come back from Clerk to a machine with a wrong clock, on development instances."""
+    then: Any = int(time.time()) + seconds_off
+    parsed = tokens.parse(token(nbf=ABSENT, iat=then, exp=then + 1))
+    if verdict == "good":
+        assert tokens.verify(parsed, public_key(), CONFIG, leeway=86_400)["iat"] == then
+    else:
+        with pytest.raises(TokenRefused) as caught:
+            tokens.verify(parsed, public_key(), CONFIG, leeway=86_400)
+        assert caught.value.reason == verdict

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.mixins import LoginRequiredMixin
-from django.http import HttpRequest, JsonResponse
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
@@ -66,6 +68,46 @@ def own_headers(request: HttpRequest) -> JsonResponse:
     return response
 
 
+class Raised(Exception):
+    """Nothing that Django has an answer for."""
+
+
+ERRORS = {
+    "404": Http404,
+    "403": PermissionDenied,
+    "400": BadRequest,
+    "suspicious": SuspiciousOperation,
+    "500": Raised,
+}
+
+
+def raises(request: HttpRequest, kind: str) -> HttpResponse:
+    raise ERRORS[kind]("about this visitor")
+
+
+async def araises(request: HttpRequest, kind: str) -> HttpResponse:
+    raise ERRORS[kind]("about this visitor")
+
+
+def around(view: Any) -> Any:
+    """Answer 404 in the project's own way."""
+
+    @wraps(view)
+    def wrapped(request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        try:
+            response: HttpResponse = view(request, **kwargs)
+        except Http404:
+            return HttpResponse("not here", status=410)
+        return response
+
+    return wrapped
+
+
+required_raises = clerk_required(raises)
+required_araises = clerk_required(araises)
+required_raises_inside = around(clerk_required(raises))
+
+
 @clerk_required
 def no_response(request: HttpRequest) -> Any:
     return None
@@ -101,6 +143,16 @@ class _AsyncAnswers(View):
 
 class Required(ClerkLoginRequiredMixin, _Answers):
     pass
+
+
+class Raises(ClerkLoginRequiredMixin, View):
+    def get(self, request: HttpRequest, kind: str) -> HttpResponse:
+        return raises(request, kind)
+
+
+class RaisesAsync(ClerkLoginRequiredMixin, View):
+    async def get(self, request: HttpRequest, kind: str) -> HttpResponse:
+        return await araises(request, kind)
 
 
 class RequiredElsewhere(ClerkLoginRequiredMixin, _Answers):

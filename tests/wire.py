@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import re
 import socket
 import ssl
 import threading
@@ -48,6 +49,20 @@ def whole(body: bytes, *headers: bytes) -> bytes:
     """Return the bytes of an answer with status 200."""
     lines = (JSON_HEAD, *(header + b"\r\n" for header in headers), b"Content-Length: %d\r\n\r\n" % len(body))
     return b"".join(lines) + body
+
+
+def recording(data: bytes) -> Callable[[socket.socket, Wire], None]:
+    """Return a handler that reads one request to the end of its body and sends these bytes."""
+
+    def handle(connection: socket.socket, wire: Wire) -> None:
+        head, _, body = connection.recv(65536).partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        while length and len(body) < int(length[1]):
+            body += connection.recv(65536)
+        wire.received.append(head + b"\r\n\r\n" + body)
+        connection.sendall(data)
+
+    return handle
 
 
 def silence(connection: socket.socket, wire: Wire) -> None:

@@ -10,8 +10,11 @@ A local stand-in for Clerk, for tests and for trying things out without an accou
         with override_settings(**clerk_server.settings()):
             client.get("/invoices", headers={"Authorization": f"Bearer {clerk_server.token(ada)}"})
 
-It listens on 127.0.0.1 alone, and nothing in the library imports it: it cannot be switched on by a setting.
-The pytest fixtures ``local_clerk`` and ``clerk`` are in fixtures.py, tokens of every shape in minting.py.
+It speaks Clerk's Backend API, and the Frontend API for browsers with or without clerk-js: clients.py knows the
+browsers, frontend.py answers clerk-js, handshakes.py brings cookies up to date, sign_in.py is the page, and packages.py
+serves Clerk's own scripts from a folder. It listens on 127.0.0.1 alone, and nothing in the library imports it: it
+cannot be switched on by a setting. The pytest fixtures ``local_clerk`` and ``clerk`` are in fixtures.py, tokens of
+every shape in minting.py.
 """
 
 from __future__ import annotations

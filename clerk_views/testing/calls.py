@@ -10,13 +10,16 @@ from typing import NamedTuple
 #: Headers whose value is a secret, or may be one.
 _HIDDEN = frozenset({"authorization", "cookie", "proxy-authorization"})
 
+#: The same of query parameters, as handshakes and clerk-js send them.
+_HIDDEN_PARAMETER = re.compile(r"(?<=[?&])(__session|__clerk_db_jwt|__clerk_handshake|nonce)=[^&#]+")
+
 
 class Call(NamedTuple):
     """
     One request.
 
-    ``path`` is what stood on the request line, query included. ``headers`` have lower-case names; of a secret only
-    the presence and the scheme are kept, as in "Bearer [hidden]".
+    ``path`` is what stood on the request line, query included. ``headers`` have lower-case names. Of a secret only the
+    presence is kept, and the scheme, as in "Bearer [hidden]" or "?nonce=[hidden]".
     """
 
     method: str
@@ -91,7 +94,7 @@ class Calls:
         """Note a request."""
         shown = {name.lower(): _shown(name.lower(), value) for name, value in headers}
         with self._lock:
-            self._calls.append(Call(method, path, shown))
+            self._calls.append(Call(method, _HIDDEN_PARAMETER.sub(r"\1=[hidden]", path), shown))
             self._under_way += 1
             self._most_at_once = max(self._most_at_once, self._under_way)
 

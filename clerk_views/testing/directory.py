@@ -175,6 +175,15 @@ class Directory:
         with self._lock:
             return self._users.get(user_id)
 
+    def identified_by(self, text: str) -> LocalUser | None:
+        """Return the user who has this e-mail address or user name, in whatever case; or None."""
+        wanted = text.strip().lower()
+        for user in self.users():
+            names = [user.data["username"], *(entry.get("email_address") for entry in user._addresses())]
+            if wanted and wanted in [str(name).lower() for name in names if name]:
+                return user
+        return None
+
     def get(self, user: LocalUser | str) -> LocalUser:
         """Return the user. Raises LookupError if there is none."""
         user_id = id_of(user)

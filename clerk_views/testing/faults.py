@@ -1,7 +1,7 @@
 """
 What can go wrong with an API, on demand: away, slow, refusing, redirecting, or answering nonsense.
 
-Each fault is limited to requests whose path starts with ``path`` (the whole API unless told otherwise) and, with
+Each fault is limited to requests whose path starts with ``path`` (both APIs as a whole unless told otherwise) and, with
 ``times``, to that many requests. Those with ``times`` are used up first, in the order in which they were set; of the
 others the latest one set for the most particular path counts. ``clear()`` ends them all.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-#: Where Clerk's Backend API begins; its faults leave the sign-in page alone.
+#: Where Clerk's two APIs begin; their faults leave the sign-in page alone.
 API = "/v1"
 
 

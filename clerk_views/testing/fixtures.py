@@ -93,9 +93,9 @@ class ClerkFixture:
         if via == "bearer":
             _defaults(client)[_authorization(client)] = f"Bearer {token}"
         else:
-            client.cookies["__session"] = token
-            # When the browser signed in; a token from before that would count as a left-over.
-            client.cookies["__client_uat"] = str(int(issued_at))
+            # With the time when the browser signed in; a token from before that would count as a left-over.
+            for name, value in self.server.session_cookies(token, issued_at).items():
+                client.cookies[name] = value
         return token
 
     def send_webhook(

@@ -6,6 +6,7 @@ It knows nothing of Clerk. Each request becomes an Exchange and goes to the func
 
 from __future__ import annotations
 
+import json
 import socket
 import socketserver
 import sys
@@ -110,12 +111,15 @@ class Exchange(BaseHTTPRequestHandler):
         self._hung_up = self.server.hung_up(self.request)
 
     def do_GET(self) -> None:
+        #: Headers that go with whatever is answered.
+        self.standing_headers: list[tuple[str, str]] = []
         self._body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         self.server.calls.began(self.command, self.path, self.headers.items())
+        self._under_way = True
         try:
             self.server.handle_exchange(self)
         finally:
-            self.server.calls.ended()
+            self._end()
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
 
@@ -129,9 +133,28 @@ class Exchange(BaseHTTPRequestHandler):
         """Our own port."""
         return self.server.server_port
 
-    def form(self) -> dict[str, list[str]]:
-        """Return the form that came with the request."""
-        return parse_qs(self._body.decode("latin-1"))
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies that came with the request, as they are; of those that came twice the first."""
+        pairs = [pair.strip().partition("=") for pair in (self.headers["Cookie"] or "").split(";")]
+        return {name: value for name, _, value in reversed(pairs)}
+
+    def form(self, *, blank: bool = False) -> dict[str, list[str]]:
+        """
+        Return the form that came with the request.
+
+        Args:
+            blank: Whether fields without a value count.
+        """
+        return parse_qs(self._body.decode("latin-1"), keep_blank_values=blank)
+
+    def json_object(self) -> dict[str, Any]:
+        """Return the JSON object that came with the request; an empty one for anything else."""
+        try:
+            found = json.loads(self._body)
+        except (ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def answer(
         self,
@@ -145,8 +168,15 @@ class Exchange(BaseHTTPRequestHandler):
         if not any(name.lower() == "date" for name, _ in headers):
             lines.append(f"Date: {self.date_time_string()}")
         lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
-        lines += [f"{name}: {value}" for name, value in headers]
+        lines += [f"{name}: {value}" for name, value in (*self.standing_headers, *headers)]
+        self._end()
         self.wfile.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
+
+    def _end(self) -> None:
+        """Count the exchange as over, before a client that has the whole answer can look at the counts."""
+        if self._under_way:
+            self._under_way = False
+            self.server.calls.ended()
 
     def send(self, data: bytes) -> None:
         self.close_connection = True

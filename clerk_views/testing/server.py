@@ -1,5 +1,5 @@
 """
-LocalClerk: Clerk's Backend API and a sign-in page, on a port of this machine.
+LocalClerk: Clerk's Backend API, its Frontend API and a sign-in page, on a port of this machine.
 
 Real HTTP, real RSA signatures, so the library under test is used exactly as in production, only with other settings.
 It is for development and tests: whoever reaches it may sign in as anybody. It therefore listens on 127.0.0.1 and
@@ -13,20 +13,23 @@ import json
 import secrets
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from difflib import get_close_matches
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import jwt
 from django.utils.text import slugify
 
 from clerk_views.conf import PublishableKey
+from clerk_views.testing import packages as npm
 from clerk_views.testing.calls import Calls
-from clerk_views.testing.directory import Directory, LocalUser, id_of, user_body
+from clerk_views.testing.clients import Clients, LocalClient
+from clerk_views.testing.directory import Directory, LocalUser, id_of, now_ms, user_body
 from clerk_views.testing.entitlements import slugs_of
 from clerk_views.testing.faults import Faults, error_body
+from clerk_views.testing.frontend import FrontendApi, cors_headers
+from clerk_views.testing.handshakes import Handshakes, session_id_of
 from clerk_views.testing.listener import HOST, HOSTS, Exchange, Listener
 from clerk_views.testing.minting import (
     SigningKey,
@@ -72,11 +75,21 @@ class LocalClerk:
 
     Args:
         port: 0 for any free port.
-        session_lifetime: Seconds that a session from the sign-in page lives. Clerk's tokens live 60 and are renewed
-            by its JavaScript; the stand-in renews nothing, so a demonstration wants longer.
+        session_lifetime: Seconds that the tokens of a browser's session live, 60 at Clerk. clerk-js and the handshake
+            renew them; an application with neither wants longer ones. Short ones make tests of renewal quick.
         parties: Origins for ``CLERK_AUTH_PARTIES``; the first one is the default ``azp`` of tokens. None for those
             of Django's test client and development server.
         secret_key: None for a fresh one.
+        production: Whether the keys are those of a production instance, ``pk_live_…`` and ``sk_live_…``. Browsers then
+            get ``__client_uat`` and the outcome of a handshake by cookies of this host name, and there are no
+            development browsers.
+        packages: Where ``npm install @clerk/clerk-js @clerk/ui`` was run, for pages that load these from here as from
+            Clerk. None: their addresses answer 404.
+        host: ``127.0.0.1`` or ``localhost``, as the application under test is called in the browser: cookies that are
+            set for one name are not sent to the other.
+
+    Raises:
+        ValueError: For another host.
 
     Attributes:
         secret_key: What requests must present; may be changed at any time.
@@ -99,23 +112,38 @@ class LocalClerk:
         session_lifetime: float = 60,
         parties: Sequence[str] | None = None,
         secret_key: str | None = None,
+        production: bool = False,
+        packages: Path | str | None = None,
+        host: str = HOST,
     ) -> None:
+        if host not in HOSTS:
+            raise ValueError(f"LocalClerk serves this machine only, as {' or '.join(HOSTS)}; not as {host!r}.")
         self.session_lifetime = session_lifetime
+        self.production = production
+        self.packages = None if packages is None else Path(packages)
         self.parties = tuple(DEFAULT_PARTIES if parties is None else parties)
         self.faults = Faults()
         self.calls = Calls()
+        self._host = host
         self._port = port
         self._server: Listener | None = None
         self._lock = threading.RLock()
         self._directory = Directory()
         self._organizations = Organizations()
         self._sessions = Sessions()
-        self._pages = SignInPages(
+        self._clients = Clients(self._sessions, production, lambda: self.cookie_suffix, self._browser_token)
+        self._handshakes = Handshakes(self._clients, self._organizations, self._browser_token, self._handshake_token)
+        self._frontend = FrontendApi(
             self._directory,
             self._organizations,
-            self._sign_in,
-            self._sign_out,
-            lambda: tuple(self.session_cookies("")),
+            self._sessions,
+            self._clients,
+            mint=self._browser_token,
+            sign_in=self._sign_in,
+            environment=self._environment,
+        )
+        self._pages = SignInPages(
+            self._directory, self._organizations, self._sign_in_on_the_page, self._sign_out_on_the_page
         )
         self._published: list[SigningKey] = []
         self._borrowed: list[SigningKey] = []
@@ -159,6 +187,8 @@ class LocalClerk:
         self._directory.clear()
         self._organizations.clear()
         self._sessions.clear()
+        self._clients.clear()
+        self._handshakes.clear()
         with self._lock:
             self._responses.clear()
             self._key_set = None
@@ -173,22 +203,34 @@ class LocalClerk:
         """``http://127.0.0.1:PORT``. Raises RuntimeError before the port is known."""
         if not self._port:
             raise RuntimeError("LocalClerk has no port yet: call start(), or use it in a with statement.")
-        return f"http://{HOST}:{self._port}"
+        return f"http://{self._host}:{self._port}"
+
+    @property
+    def frontend_host(self) -> str:
+        """
+        The host name in the publishable key. It leads nowhere: ``CLERK_PROXY_URL`` stands in its place.
+
+        With a development key it must be of Clerk's development domain, since clerk-js gives no other a development
+        browser. It differs from port to port, and so do the issuer and the names of suffixed cookies.
+        """
+        port = self.url.rpartition(":")[2]
+        return f"clerk.local-{port}.test" if self.production else f"local-{port}.clerk.accounts.dev"
 
     @property
     def publishable_key(self) -> str:
-        """The publishable key: ``pk_test_…``, naming 127.0.0.1 and the port as the Frontend API."""
-        return "pk_test_" + base64url(self.url.removeprefix("http://").encode() + b"$")
+        """The publishable key, ``pk_test_…`` or ``pk_live_…``."""
+        mode = "live" if self.production else "test"
+        return f"pk_{mode}_{base64url(self.frontend_host.encode() + b'$')}"
 
     @property
     def issuer(self) -> str:
-        """What stands in ``iss``: ``https://127.0.0.1:PORT``, as follows from the publishable key."""
-        return "https://" + self.url.removeprefix("http://")
+        """What stands in ``iss``: ``https://`` and the host name in the publishable key."""
+        return f"https://{self.frontend_host}"
 
     @property
     def cookie_suffix(self) -> str:
         """The end of this instance's suffixed cookie names."""
-        return PublishableKey(self.publishable_key, self.url.removeprefix("http://"), False).cookie_suffix
+        return PublishableKey(self.publishable_key, self.frontend_host, self.production).cookie_suffix
 
     def settings(self, **overrides: Any) -> dict[str, Any]:
         """
@@ -206,7 +248,7 @@ class LocalClerk:
             "CLERK_JWT_KEY": "",  # not None, which would let the environment speak
             "CLERK_ISSUER": None,
             "CLERK_AUDIENCE": None,
-            "CLERK_PROXY_URL": None,
+            "CLERK_PROXY_URL": self.url,
             "CLERK_DOMAIN": None,
             "CLERK_IS_SATELLITE": False,
             "CLERK_CHECK_REVOKED_SESSIONS": False,
@@ -390,6 +432,10 @@ class LocalClerk:
             client_id=client_id,
         )
 
+    def sessions(self, user: LocalUser | str) -> list[LocalSession]:
+        """Return the open sessions of a user, oldest first: those of browsers, and those that tests have opened."""
+        return self._sessions.of_user(id_of(user))
+
     def session_token(self, session: LocalSession, /, **claims: Any) -> str:
         """
         Mint the next token of a session: its organisation with the member's rights of now, its factor ages, its actor.
@@ -504,14 +550,20 @@ class LocalClerk:
         claims = overridden({**base, **overridden(named, {})}, claims)
         return mint(overridden(session_header(key.kid), header or {}), claims, key)
 
-    def session_cookies(self, token: str, signed_in_at: float = 0) -> dict[str, str]:
+    def session_cookies(self, token: str, signed_in_at: float = 1) -> dict[str, str]:
         """
         Return the cookies that clerk-js keeps for a session, by name.
 
-        ``__session`` is the token and ``__client_uat`` the time of the sign-in in Unix seconds, which must not be later
-        than the token's ``iat``; each also with this instance's suffix.
+        ``__session`` is the token, ``__client_uat`` the time of the sign-in in Unix seconds, which must not be later
+        than the token's ``iat`` (0 means signed out; left out, long ago). With a development key ``__clerk_db_jwt``
+        stands for the browser of the token's session, so that a handshake finds it again. Each also with this
+        instance's suffix.
         """
         cookies = {"__session": token, "__client_uat": str(int(signed_in_at))}
+        if not self.production:
+            session = self._sessions.find(session_id_of(token) or "")
+            client = self._clients.get(session.client_id if session else None)
+            cookies["__clerk_db_jwt"] = self._clients.development_browser(client)
         return cookies | {f"{name}_{self.cookie_suffix}": value for name, value in cookies.items()}
 
     def webhook(
@@ -604,34 +656,85 @@ class LocalClerk:
             self._responses[path] = (status, body, content_type, tuple(headers))
 
     def _renew(self, secret_key: str | None) -> None:
-        self.secret_key = secret_key or "sk_test_" + secrets.token_hex(20)
+        self.secret_key = secret_key or f"sk_{'live' if self.production else 'test'}_{secrets.token_hex(20)}"
         self.webhook_secret = new_webhook_secret()
         self.signing_key = new_signing_key()
         self.instance_id = self.signing_key.kid
         self._published, self._borrowed = [self.signing_key], [self.signing_key]
 
-    def _sign_in(self, user: LocalUser, organization_id: str | None, origin: str) -> dict[str, str]:
-        session = self.open_session(user, organization_id, origin)
-        token = self.session_token(session, expires_in=self.session_lifetime, issued_at=session.created_at)
-        return self.session_cookies(token, session.created_at)
+    def _browser_token(self, session: LocalSession, origin: str | None = None, **claims: Any) -> str:
+        """Mint a session's next token for a browser; ``organization_id`` puts another organisation than the active."""
+        if origin is not None:
+            claims["azp"] = origin
+        if "organization_id" in claims:
+            claims["organization"] = claims.pop("organization_id")
+        return self.session_token(session, expires_in=self.session_lifetime, **claims)
 
-    def _sign_out(self, token: str) -> None:
-        # Unverified: an expired token, or one from before a key rotation, is enough to sign out here.
-        with suppress(jwt.InvalidTokenError):
-            claims = jwt.decode(token, options={"verify_signature": False})
-            if session := self._sessions.find(str(claims.get("sid"))):
+    def _handshake_token(self, claims: Mapping[str, Any]) -> str:
+        return mint(session_header(self.signing_key.kid), claims, self.signing_key)
+
+    def _sign_in(
+        self, client: LocalClient, user: LocalUser, origin: str | None, organization_id: str | None = None
+    ) -> LocalSession:
+        self._clients.sign_out(client)  # one account at a time, as in an instance without multiple sessions
+        self._directory.update(user, {"last_sign_in_at": now_ms(), "updated_at": user.data["updated_at"]})
+        return self.open_session(user, organization_id, origin, client_id=client.id)
+
+    def _sign_in_on_the_page(
+        self, exchange: Exchange, user: LocalUser, organization_id: str | None, origin: str
+    ) -> list[str]:
+        client = self._clients.find(exchange, {}) or self._clients.get()
+        self._sign_in(client, user, origin, organization_id)
+        return [self._clients.own_cookie(client), *self._clients.directives(client, origin)]
+
+    def _sign_out_on_the_page(self, exchange: Exchange) -> list[str]:
+        client = self._clients.find(exchange, {})
+        if client:
+            self._clients.sign_out(client)
+        # A test may have given a browser nothing but the session's own cookies. The token may have expired since.
+        for name in ("__session", f"__session_{self.cookie_suffix}"):
+            session = self._sessions.find(session_id_of(exchange.cookies.get(name)) or "")
+            if session:
                 session.end()
+        # A zero in __client_uat says "signed out", which is more than the absence of that cookie would.
+        return [*self._clients.session_cookies(None, None), *self._clients.clock_cookies(None)]
+
+    def _environment(self) -> dict[str, Any]:
+        """Return what clerk-js reads of the instance; what is left out has its defaults there."""
+        return {
+            "auth_config": {"single_session_mode": True},
+            "display_config": {
+                "application_name": "LocalClerk",
+                "instance_environment_type": "production" if self.production else "development",
+                "sign_in_url": f"{self.url}/sign-in",
+                "sign_up_url": f"{self.url}/sign-in",
+                "after_sign_out_one_url": f"{self.url}/sign-in",
+            },
+            "organization_settings": {"enabled": True},
+        }
 
     def _handle(self, exchange: Exchange) -> None:
         parts = urlsplit(exchange.path)
+        path, query = parts.path, parse_qs(parts.query, keep_blank_values=True)
         if exchange.host not in HOSTS:
             exchange.answer(421, b"LocalClerk serves this machine only.\n", "text/plain")
-        elif self.faults.strike(parts.path, exchange):
-            pass
-        elif parts.path.startswith("/v1/"):
-            exchange.answer(*self._api(exchange, parts.path, parse_qs(parts.query)))
+            return
+        for_scripts = path.startswith("/npm/") or self._frontend.knows(path)
+        if for_scripts:
+            exchange.standing_headers += cors_headers(exchange.headers["Origin"])
+        if self.faults.strike(path, exchange):
+            return
+        if path == "/v1/client/handshake":
+            self._handshakes.begin(exchange, query)
+        elif path.startswith("/npm/"):
+            script = npm.script(self.packages, path)
+            exchange.answer(*(200, script) if script else (404, b""), "text/javascript; charset=utf-8")
+        elif for_scripts:
+            self._frontend.handle(exchange, path, query)
+        elif path.startswith("/v1/"):
+            exchange.answer(*self._api(exchange, path, parse_qs(parts.query)))
         else:
-            self._pages.handle(exchange, parts.path, parse_qs(parts.query))
+            self._pages.handle(exchange, path, parse_qs(parts.query))
 
     def _api(
         self, exchange: Exchange, path: str, query: Mapping[str, list[str]]
@@ -646,22 +749,34 @@ class LocalClerk:
             return prepared
         found: Any = None
         of_session, of_memberships = _inner(path, "/v1/sessions/", "/revoke"), _inner(path, *_MEMBERSHIPS)
+        to_refresh = _inner(path, "/v1/sessions/", "/refresh")
         limit, offset = _number(query, "limit", 10), _number(query, "offset", 0)
         if exchange.command == "POST" and of_session is not None:
             session = self._sessions.find(of_session)
             if session:
                 session.revoke()
                 found = session.data
+        elif exchange.command == "POST" and to_refresh is not None:
+            suffixed = query.get("suffixed_cookies", [""])[0] == "true"
+            found = self._handshakes.refresh(to_refresh, exchange.json_object(), suffixed=suffixed)
+            if found is None:
+                sentence = "The session is over, or these tokens are not its own."
+                return 401, error_body(401, "authentication_invalid", sentence), "application/json", ()
         elif exchange.command != "GET":
             return 405, error_body(405, "method_not_allowed"), "application/json", ()
         elif path == "/v1/jwks":
             found = {"keys": keys}
         elif (path == "/v1/users" or of_memberships is not None) and not (1 <= limit <= 500 and offset >= 0):
             return 422, error_body(422), "application/json", ()
+        elif path == "/v1/clients/handshake_payload":
+            found = self._handshakes.payload(query.get("nonce", [""])[0])
+            if found is None:
+                sentence = "The nonce is unknown, was used before, or is too old."
+                return 400, error_body(400, "invalid_nonce", sentence), "application/json", ()
         elif path == "/v1/users":
             found = self._directory.select(query)[offset : offset + limit]
         elif path == "/v1/domains":
-            found = _domains(self.url, self.instance_id)
+            found = _domains(self.issuer, self.instance_id)
         elif path == "/v1/users/count":
             found = {"object": "total_count", "total_count": len(self._directory.select(query))}
         elif of_memberships is not None:
@@ -679,14 +794,14 @@ class LocalClerk:
         return 200, json.dumps(found).encode(), "application/json", ()
 
 
-def _domains(url: str, instance_id: str) -> dict[str, Any]:
+def _domains(frontend_api: str, instance_id: str) -> dict[str, Any]:
     primary = {
         "object": "domain",
         "id": instance_id.replace("ins_", "dmn_"),
-        "name": url.removeprefix("http://"),
+        "name": frontend_api.removeprefix("https://clerk.").removeprefix("https://"),
         "is_satellite": False,
-        "frontend_api_url": url.replace("http://", "https://"),
-        "accounts_portal_url": url.replace("http://", "https://"),
+        "frontend_api_url": frontend_api,
+        "accounts_portal_url": frontend_api.replace("clerk.", "accounts.", 1),
         "development_origin": "",
     }
     return {"data": [primary], "total_count": 1}

@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from urllib.parse import quote, urlsplit
 
 from clerk_views.testing import pages
-from clerk_views.testing.directory import Directory, LocalUser, now_ms
+from clerk_views.testing.directory import Directory, LocalUser
 from clerk_views.testing.listener import Exchange
 from clerk_views.testing.organizations import Organizations
-
-_YEAR = 365 * 24 * 3600  # seconds; what clerk-js gives its cookies
 
 
 class SignInPages:
@@ -25,25 +23,22 @@ class SignInPages:
     Args:
         directory: Who can be chosen.
         organizations: Where they belong, and may be active in.
-        open_session: Starts a session for a user, the id of the organisation that shall be active or None, and an
-            origin; returns its cookies by name.
-        end_session: Ends the session that a token is of, if there is one; takes any text.
-        cookie_names: Returns the names of these cookies.
+        sign_in: Signs a user in on the browser that is asking, with the id of the organisation that shall be active or
+            None, for an origin; returns ``Set-Cookie`` values.
+        sign_out: Signs out the browser that is asking; returns ``Set-Cookie`` values.
     """
 
     def __init__(
         self,
         directory: Directory,
         organizations: Organizations,
-        open_session: Callable[[LocalUser, str | None, str], Mapping[str, str]],
-        end_session: Callable[[str], None],
-        cookie_names: Callable[[], Sequence[str]],
+        sign_in: Callable[[Exchange, LocalUser, str | None, str], Iterable[str]],
+        sign_out: Callable[[Exchange], Iterable[str]],
     ) -> None:
         self._directory = directory
         self._organizations = organizations
-        self._open_session = open_session
-        self._end_session = end_session
-        self._cookie_names = cookie_names
+        self._open_session = sign_in
+        self._end_sessions = sign_out
 
     def handle(self, exchange: Exchange, path: str, query: Mapping[str, Sequence[str]]) -> None:
         """Answer one request."""
@@ -78,38 +73,25 @@ class SignInPages:
             status, problem = (403, "This user cannot sign in.") if user else (404, "There is no such user.")
             _show(exchange, status, self._page(target, problem))
             return
-        self._directory.update(user, {"last_sign_in_at": now_ms(), "updated_at": user.data["updated_at"]})
         # As with clerk-js, the token is issued to the origin of the page that asks for it.
         origin = "://".join(urlsplit(target or f"http://{exchange.host}:{exchange.port}")[:2])
-        opened = self._open_session(user, organization_id, origin)
-        cookies = [_cookie(name, value, _YEAR) for name, value in opened.items()]
+        cookies = self._open_session(exchange, user, organization_id, origin)
         _leave(exchange, target, pages.signed_in_page(user), cookies)
 
     def _sign_out(self, exchange: Exchange, target: str | None) -> None:
         if exchange.command != "POST":
             exchange.answer(405, b"Signing out takes a POST request.\n", "text/plain", [("Allow", "POST")])
             return
-        sent = dict(part.strip().partition("=")[::2] for part in (exchange.headers["Cookie"] or "").split(";"))
-        for name in self._cookie_names():
-            if name.startswith("__session"):
-                self._end_session(sent.get(name, ""))
-        # As with clerk-js, the session is deleted, and a zero in __client_uat says "signed out", which is more than
-        # the absence of that cookie would.
-        gone = [_cookie(name, "", 0) for name in self._cookie_names() if name.startswith("__session")]
-        zero = [_cookie(name, "0", _YEAR) for name in self._cookie_names() if name.startswith("__client_uat")]
-        _leave(exchange, target, pages.signed_out_page(), [*gone, *zero])
+        _leave(exchange, target, pages.signed_out_page(), self._end_sessions(exchange))
 
 
-def _cookie(name: str, value: str, lifetime: int) -> tuple[str, str]:
-    return "Set-Cookie", f"{name}={value}; Path=/; Max-Age={lifetime}; SameSite=Lax"
-
-
-def _leave(exchange: Exchange, target: str | None, page: str, cookies: Iterable[tuple[str, str]]) -> None:
+def _leave(exchange: Exchange, target: str | None, page: str, cookies: Iterable[str]) -> None:
     """Go back to the application, or show the page if the visitor did not come from one."""
+    headers = [("Set-Cookie", each) for each in cookies]
     if target:
-        exchange.answer(303, b"", "text/html", [("Location", target), *cookies])
+        exchange.answer(303, b"", "text/html", [("Location", target), *headers])
     else:
-        _show(exchange, 200, page, cookies)
+        _show(exchange, 200, page, headers)
 
 
 def _show(exchange: Exchange, status: int, page: str, headers: Iterable[tuple[str, str]] = ()) -> None:

@@ -1,0 +1,215 @@
+"""
+The browsers that the stand-in knows: which of them is asking, who is signed in there, and which cookies it shall keep.
+
+Clerk calls a browser a client. It is known by the cookie ``__client`` on the stand-in's own host name; with a
+development key also by a "development browser", a name that travels in the query and in a cookie of the application,
+since there application and Frontend API are different sites. The sign-in page, the handshake and the Frontend API all
+ask here, so whoever signs in by one of them is signed in for the others.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from clerk_views.testing.listener import Exchange
+from clerk_views.testing.minting import new_id
+from clerk_views.testing.sessions import LocalSession, Sessions
+
+_YEAR = 365 * 24 * 3600  # seconds; what clerk-js gives its cookies
+
+
+class LocalClient:
+    """
+    One browser.
+
+    Attributes:
+        id: Clerk's id, ``client_…``.
+        secret: What its ``__client`` cookie holds.
+        changed_at: When somebody last signed in or out there, in whole Unix seconds. Tokens that are minted later are
+            not older than this, which is what ``__client_uat`` promises.
+        sign_ins: Sign-ins that were begun by naming a user: their ids, and whom they named.
+    """
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self.secret = secrets.token_urlsafe(24)
+        self.changed_at = int(time.time())
+        self.sign_ins: dict[str, str] = {}
+
+
+class Clients:
+    """
+    All browsers, and the secrets by which they and their sessions are known. Safe to use from several threads.
+
+    Args:
+        sessions: Where the sessions are; each names its browser.
+        is_production: Whether the publishable key is a ``pk_live_`` one, so that there are no development browsers.
+        suffix: Returns the end of this instance's suffixed cookie names.
+        mint: Returns the next token of a session, for the origin of the page that asks; None for the session's own.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        is_production: bool,
+        suffix: Callable[[], str],
+        mint: Callable[[LocalSession, str | None], str],
+    ) -> None:
+        self.is_production = is_production
+        self._sessions = sessions
+        self._suffix = suffix
+        self._mint = mint
+        self._lock = threading.RLock()
+        self._clients: dict[str, LocalClient] = {}
+        self._development_browsers: dict[str, LocalClient] = {}
+        self._refresh_tokens: dict[str, str] = {}
+
+    def get(self, client_id: str | None = None) -> LocalClient:
+        """Return the browser of this id, as sessions name it, known before or not; for None a new one."""
+        client_id = client_id or new_id("client")
+        with self._lock:
+            return self._clients.setdefault(client_id, LocalClient(client_id))
+
+    def of_development_browser(self, name: str) -> LocalClient | None:
+        """Return the browser that goes by this name, ``dvb_…``; None if none does, or with a production key."""
+        with self._lock:
+            return self._development_browsers.get(name)
+
+    def of_cookie(self, exchange: Exchange) -> LocalClient | None:
+        """Return the browser whose ``__client`` cookie came with a request, or None."""
+        secret = exchange.cookies.get("__client")
+        with self._lock:
+            return next((client for client in self._clients.values() if client.secret == secret), None)
+
+    def find(self, exchange: Exchange, query: Mapping[str, Sequence[str]]) -> LocalClient | None:
+        """Return the browser that is asking, by whatever it shows: a development browser before its own cookie."""
+        shown = [
+            *query.get("__clerk_db_jwt", []),
+            *(exchange.cookies.get(name, "") for name in self._names("__clerk_db_jwt")[::-1]),
+        ]
+        found = filter(None, map(self.of_development_browser, shown))
+        return next(found, None) or self.of_cookie(exchange)
+
+    def development_browser(self, client: LocalClient) -> str:
+        """Return the name by which a browser may be known with a development key, the same each time."""
+        with self._lock:
+            for name, owner in self._development_browsers.items():
+                if owner is client:
+                    return name
+            name = new_id("dvb")
+            self._development_browsers[name] = client
+            return name
+
+    def sessions_of(self, client: LocalClient) -> list[LocalSession]:
+        """Return the open sessions of a browser, oldest first."""
+        return self._sessions.select(lambda session: session.client_id == client.id and session.is_open)
+
+    def current(self, client: LocalClient) -> LocalSession | None:
+        """Return the open session of a browser, the latest one if there should be several; None if signed out."""
+        return next(reversed(self.sessions_of(client)), None)
+
+    def updated_at(self, client: LocalClient) -> int:
+        """Return when somebody last signed in or out in a browser, in whole Unix seconds."""
+        return max([client.changed_at, *(int(session.created_at) for session in self.sessions_of(client))])
+
+    def sign_out(self, client: LocalClient) -> None:
+        """End all sessions of a browser."""
+        for session in self.sessions_of(client):
+            session.end()
+        client.changed_at = int(time.time())
+
+    def forget(self, client: LocalClient) -> None:
+        """End all sessions of a browser, and know it no more."""
+        self.sign_out(client)
+        with self._lock:
+            self._clients.pop(client.id, None)
+            for name in [name for name, owner in self._development_browsers.items() if owner is client]:
+                del self._development_browsers[name]
+
+    def refresh_token(self, session: LocalSession) -> str:
+        """Return the secret that renews the tokens of a session, the same each time."""
+        with self._lock:
+            for token, session_id in self._refresh_tokens.items():
+                if session_id == session.id:
+                    return token
+            token = secrets.token_urlsafe(24)
+            self._refresh_tokens[token] = session.id
+            return token
+
+    def session_to_refresh(self, token: object) -> LocalSession | None:
+        """Return the open session that a refresh token belongs to, or None."""
+        with self._lock:
+            session = self._sessions.find(self._refresh_tokens.get(str(token), ""))
+        return session if session and session.is_open else None
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._clients.clear()
+            self._development_browsers.clear()
+            self._refresh_tokens.clear()
+
+    def own_cookie(self, client: LocalClient) -> str:
+        """Return the ``Set-Cookie`` value by which the browser will be known here."""
+        return cookie("__client", client.secret, _YEAR, hidden=True)
+
+    def script_cookies(self, client: LocalClient) -> list[str]:
+        """
+        Return the ``Set-Cookie`` values that go with an answer to clerk-js, which keeps the session's own cookies.
+
+        With a production key it leaves it to the Frontend API to say when the browser changed. In neither case can it
+        remove the refresh token.
+        """
+        cookies = [self.own_cookie(client), *self.clock_cookies(client)] if self.is_production else []
+        return cookies if self.current(client) else [*cookies, self._no_refresh_token()]
+
+    def clock_cookies(self, client: LocalClient | None, *, suffixed: bool = True) -> list[str]:
+        """Return ``Set-Cookie`` values that tell the application when the browser changed, 0 if nobody is signed in."""
+        changed = self.updated_at(client) if client and self.sessions_of(client) else 0
+        return [cookie(name, str(changed), _YEAR) for name in self._names("__client_uat", suffixed)]
+
+    def session_cookies(self, session: LocalSession | None, origin: str | None, *, suffixed: bool = True) -> list[str]:
+        """
+        Return ``Set-Cookie`` values for a fresh token of a session, and the secret that renews it; None removes them.
+
+        Args:
+            origin: Of the page that asks, for ``azp``; None for that of the session.
+            suffixed: Whether the names with this instance's suffix are wanted too. The refresh token has no other.
+        """
+        names = self._names("__session", suffixed)
+        if session is None:
+            return [*(cookie(name, "", 0) for name in names), self._no_refresh_token()]
+        token = self._mint(session, origin)
+        return [
+            *(cookie(name, token, _YEAR) for name in names),
+            cookie(self._names("__refresh")[1], self.refresh_token(session), _YEAR, hidden=True),
+        ]
+
+    def directives(self, client: LocalClient, origin: str | None, *, suffixed: bool = True) -> list[str]:
+        """Return ``Set-Cookie`` values that bring an application's cookies in step with a browser."""
+        names = () if self.is_production else self._names("__clerk_db_jwt", suffixed)
+        return [
+            *self.session_cookies(self.current(client), origin, suffixed=suffixed),
+            *self.clock_cookies(client, suffixed=suffixed),
+            *(cookie(name, self.development_browser(client), _YEAR) for name in names),
+        ]
+
+    def _no_refresh_token(self) -> str:
+        return cookie(self._names("__refresh")[1], "", 0, hidden=True)
+
+    def _names(self, name: str, suffixed: bool = True) -> tuple[str, ...]:
+        return (name, f"{name}_{self._suffix()}") if suffixed else (name,)
+
+
+def cookie(name: str, value: str, lifetime: int, *, hidden: bool = False) -> str:
+    """
+    Return the value of a ``Set-Cookie`` header for the whole host.
+
+    Args:
+        lifetime: Seconds; 0 removes the cookie.
+        hidden: From scripts.
+    """
+    return f"{name}={value}; Path=/; Max-Age={lifetime}; SameSite=Lax" + ("; HttpOnly" if hidden else "")

@@ -1,0 +1,161 @@
+"""
+The handshake: a browser comes with stale cookies, and is sent back with good ones.
+
+With a development key the cookies travel in the query of the way back: as a signed token, or as a nonce that the
+application exchanges. With a production key that token or nonce is a cookie of the application's host, which works
+here because cookies belong to a host name and not to a port. Beside the handshake stands the other way to a fresh
+token: the application renews one by a refresh token, without the browser.
+
+Source: Clerk's JavaScript backend SDK, "handshake" and "refresh".
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import jwt
+
+from clerk_views.testing import pages
+from clerk_views.testing.clients import Clients, cookie
+from clerk_views.testing.faults import error_body
+from clerk_views.testing.listener import Exchange
+from clerk_views.testing.organizations import Organizations
+from clerk_views.testing.sessions import LocalSession
+
+#: Seconds for which the outcome of a handshake can be taken up.
+_LIFETIME = 60
+
+
+class Handshakes:
+    """
+    The handshakes of one LocalClerk. Safe to use from several threads.
+
+    Args:
+        clients: The browsers.
+        organizations: Where their users belong, and may be active in.
+        mint: Returns the next token of a session, for an origin; None for the session's own.
+        sign: Signs claims as the instance signs its session tokens.
+    """
+
+    def __init__(
+        self,
+        clients: Clients,
+        organizations: Organizations,
+        mint: Callable[[LocalSession, str | None], str],
+        sign: Callable[[Mapping[str, Any]], str],
+    ) -> None:
+        self._clients = clients
+        self._organizations = organizations
+        self._mint = mint
+        self._sign = sign
+        self._lock = threading.Lock()
+        self._outcomes: dict[str, tuple[float, list[str]]] = {}
+
+    def begin(self, exchange: Exchange, query: Mapping[str, Sequence[str]]) -> None:
+        """Answer a browser that an application has sent here."""
+        target = pages.local_url(query.get("redirect_url", [""])[0])
+        if target is None:
+            sentence = "redirect_url must be an http address of this machine."
+            exchange.answer(400, error_body(400, "form_param_value_invalid", sentence))
+            return
+        host = urlsplit(target).hostname
+        if host != exchange.host:
+            # The browser comes again under the application's host name, where its cookies are and shall be.
+            again = urlsplit(exchange.path)._replace(scheme="http", netloc=f"{host}:{exchange.port}").geturl()
+            exchange.answer(307, b"", "text/html", _leading_to(again))
+            return
+        client = self._clients.find(exchange, query) or self._clients.get()
+        session = self._clients.current(client)
+        if session and "organization_id" in query:
+            self._switch(session, query["organization_id"][0])
+        suffixed = query.get("suffixed_cookies", [""])[0] == "true"
+        directives = self._clients.directives(client, _origin(target), suffixed=suffixed)
+        name, value = self._packed(directives, query.get("format", [""])[0])
+        cookies = [self._clients.own_cookie(client)]
+        if self._clients.is_production:
+            cookies.append(cookie(name, value, _LIFETIME, hidden=True))
+        else:
+            target = _with_parameter(target, name, value)
+        exchange.answer(307, b"", "text/html", [*_leading_to(target), *(("Set-Cookie", each) for each in cookies)])
+
+    def payload(self, nonce: str) -> dict[str, Any] | None:
+        """Return what a nonce stands for, once; None for one that is unknown, used or too old."""
+        with self._lock:
+            expires_at, directives = self._outcomes.pop(nonce, (0.0, []))
+        return {"directives": directives} if time.time() < expires_at else None
+
+    def refresh(self, session_id: str, fields: Mapping[str, Any], *, suffixed: bool) -> dict[str, Any] | None:
+        """
+        Renew a session's token for an application that shows the expired one and the refresh token.
+
+        Args:
+            fields: ``expired_token``, ``refresh_token``, ``request_origin``, and ``format``: "cookie", or "token" for
+                the token alone.
+
+        Returns:
+            None if the session is over, or the two are not its own.
+        """
+        session = self._clients.session_to_refresh(fields.get("refresh_token"))
+        if session is None or session.id != session_id or session_id_of(fields.get("expired_token")) != session_id:
+            return None
+        origin = fields.get("request_origin")
+        origin = origin if isinstance(origin, str) else None
+        if fields.get("format") == "cookie":
+            return {"object": "cookies", "cookies": self._clients.session_cookies(session, origin, suffixed=suffixed)}
+        return {"object": "token", "jwt": self._mint(session, origin)}
+
+    def clear(self) -> None:
+        """Forget all outcomes."""
+        with self._lock:
+            self._outcomes.clear()
+
+    def _switch(self, session: LocalSession, wanted: str) -> None:
+        """Activate the organisation of this id or slug if the user is a member, "" for the personal account."""
+        if not wanted:
+            session.activate(None)
+        for membership in self._organizations.of_user(session.user_id):
+            if wanted in (membership.organization.id, membership.organization.slug):
+                session.activate(membership.organization.id)
+
+    def _packed(self, directives: list[str], format: str) -> tuple[str, str]:
+        """Return the name and the value by which an application gets directives."""
+        name = "__clerk_handshake_nonce" if format == "nonce" else "__clerk_handshake"
+        if self._clients.is_production:
+            # Nothing else removes this cookie, and the application would try to take it up at each request.
+            directives = [*directives, cookie(name, "", 0, hidden=True)]
+        if format != "nonce":
+            now = int(time.time())
+            return name, self._sign({"handshake": directives, "iat": now, "exp": now + _LIFETIME})
+        nonce = secrets.token_urlsafe(24)
+        with self._lock:
+            self._outcomes[nonce] = (time.time() + _LIFETIME, directives)
+        return name, nonce
+
+
+def _leading_to(url: str) -> list[tuple[str, str]]:
+    # The address that is being left holds a session token.
+    return [("Location", url), ("Cache-Control", "no-store"), ("Referrer-Policy", "no-referrer")]
+
+
+def _origin(url: str) -> str:
+    return "://".join(urlsplit(url)[:2])
+
+
+def _with_parameter(url: str, name: str, value: str) -> str:
+    parts = urlsplit(url)
+    pair = f"{name}={value}"
+    return parts._replace(query=f"{parts.query}&{pair}" if parts.query else pair).geturl()
+
+
+def session_id_of(token: object) -> str | None:
+    """Return the id of the session that a token was minted for, expired or not; None if it tells none."""
+    try:
+        session_id = jwt.decode(str(token), options={"verify_signature": False}).get("sid")
+    except jwt.PyJWTError:
+        return None
+    return session_id if isinstance(session_id, str) else None

@@ -1,0 +1,284 @@
+"""
+``ClerkBackend``: Django's questions about permissions, answered from the current request's token and no other.
+
+Threats: CTX-01, LFC-05, ORG-01, CAC-03.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.contrib.auth import get_user_model
+from django.contrib.auth.decorators import permission_required
+from django.contrib.auth.mixins import PermissionRequiredMixin
+from django.contrib.auth.models import AnonymousUser, Permission
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.template import Context, Template
+from django.test import RequestFactory
+from django.urls import path
+from django.views import View
+
+from clerk_views import clerk_optional, clerk_required
+from clerk_views.access import attach, load_user
+from clerk_views.testing import LocalClerk, LocalUser
+from tests.conftest import World
+from tests.doors import MIDDLEWARE
+
+pytestmark = pytest.mark.django_db
+
+CREATE, DELETE = "org:invoices:create", "org:invoices:delete"
+KEPT: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def _backend(settings: Any) -> Iterator[None]:
+    settings.AUTHENTICATION_BACKENDS = [
+        "django.contrib.auth.backends.ModelBackend",
+        "clerk_views.backends.ClerkBackend",
+    ]
+    yield
+    KEPT.clear()
+
+
+@pytest.fixture
+def ada(local_clerk: LocalClerk) -> LocalUser:
+    return local_clerk.add_user(email="ada@example.com")
+
+
+@pytest.fixture
+def member(local_clerk: LocalClerk, ada: LocalUser) -> str:
+    """The header of a member who may create invoices and read reports."""
+    permissions = [CREATE, "org:reports:read"]
+    return "Bearer " + local_clerk.token(ada, org_id="org_1", org_role="org:member", org_permissions=permissions)
+
+
+def request_of(authorization: str) -> tuple[HttpRequest, Any]:
+    request = RequestFactory().get("/", headers={"authorization": authorization})
+    return request, load_user(request)
+
+
+def test_it_answers_from_the_token(member: str) -> None:
+    request, user = request_of(member)
+    assert user.has_perm(CREATE)
+    assert not user.has_perm(DELETE)
+    assert user.has_perms([CREATE, "org:reports:read"])
+    assert not user.has_perms([CREATE, DELETE])
+    assert user.get_all_permissions() == user.get_user_permissions() == {CREATE, "org:reports:read"}
+    assert user.get_group_permissions() == set()
+    assert request is not None
+
+
+def test_its_async_twins_say_the_same(member: str) -> None:
+    request, user = request_of(member)
+
+    async def ask() -> None:
+        assert await user.ahas_perm(CREATE)
+        assert not await user.ahas_perm(DELETE)
+        assert await user.ahas_perms([CREATE, "org:reports:read"])
+        assert await user.ahas_module_perms("org:invoices")
+        assert not await user.ahas_module_perms("org:payments")
+        assert await user.aget_all_permissions() == {CREATE, "org:reports:read"}
+        assert await user.aget_user_permissions() == {CREATE, "org:reports:read"}
+        assert await user.aget_group_permissions() == set()
+
+    async_to_sync(ask)()
+    assert request is not None
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("org", True),
+        ("org:invoices", True),
+        ("org:invoices:create", True),
+        ("org:invoices:delete", False),
+        ("org:invoice", False),
+        ("org:payments", False),
+        ("invoices", False),
+        ("", False),
+        ("auth", False),
+    ],
+)
+def test_modules_are_features(member: str, label: str, expected: bool) -> None:
+    request, user = request_of(member)
+    assert user.has_module_perms(label) is expected
+    assert request is not None
+
+
+@pytest.mark.parametrize(
+    "perm", ["invoices:create", "auth.add_user", "", "org:", "org", "org:invoices", "ORG:invoices:create"]
+)
+def test_of_other_permissions_it_knows_nothing(member: str, perm: str) -> None:
+    request, user = request_of(member)
+    assert not user.has_perm(perm)
+    assert request is not None
+
+
+def test_it_speaks_of_no_single_object(member: str) -> None:
+    """As ModelBackend does not."""
+    request, user = request_of(member)
+    assert not user.has_perm(CREATE, obj=user)
+    assert user.get_all_permissions(obj=user) == set()
+    assert request is not None
+
+
+def test_model_permissions_stay_with_django_s_own(member: str) -> None:
+    request, user = request_of(member)
+    user.user_permissions.add(Permission.objects.get(codename="add_group"))
+    assert user.has_perm("auth.add_group")
+    assert not user.has_perm("auth.delete_group")
+    assert user.has_perms(["auth.add_group", CREATE])
+    assert user.get_all_permissions() == {"auth.add_group", CREATE, "org:reports:read"}
+    assert request is not None
+
+
+def test_another_object_of_the_same_user_has_none(member: str) -> None:
+    """CTX-01: not one from the database, not a copy, not one from a pickle."""
+    request, user = request_of(member)
+    another = get_user_model().objects.get(pk=user.pk)
+    unpickled = pickle.loads(pickle.dumps(user))  # noqa: S301  # our own
+    for other in (another, copy.copy(user), copy.deepcopy(user), unpickled):
+        assert other == user
+        assert not other.has_perm(CREATE)
+        assert not other.has_module_perms("org")
+        assert other.get_all_permissions() == set()
+    assert user.has_perm(CREATE)
+    assert request is not None
+
+
+def test_another_request_s_token_does_not_count(local_clerk: LocalClerk, ada: LocalUser, member: str) -> None:
+    """CTX-01, LFC-05: each user object speaks with the rights of its own request."""
+    first_request, first = request_of(member)
+    second_request, second = request_of("Bearer " + local_clerk.token(ada, org_id="org_2", org_permissions=[DELETE]))
+    assert (first.has_perm(CREATE), first.has_perm(DELETE)) == (True, False)
+    assert (second.has_perm(CREATE), second.has_perm(DELETE)) == (False, True)
+    assert first_request is not second_request
+
+
+def test_a_user_who_outlives_his_request_has_none(member: str) -> None:
+    """CTX-01."""
+    request, user = request_of(member)
+    assert user.has_perm(CREATE)
+    del request
+    gc.collect()
+    assert not user.has_perm(CREATE)
+
+
+def test_a_planted_mark_says_nothing(member: str) -> None:
+    """MWR-02."""
+    request, user = request_of(member)
+    another = get_user_model().objects.get(pk=user.pk)
+    another.__dict__["_clerk_views_origin"] = user.__dict__["_clerk_views_origin"]
+    assert not another.has_perm(CREATE)
+    another.__dict__["_clerk_views_origin"] = request
+    assert not another.has_perm(CREATE)
+
+
+def test_the_inactive_and_the_anonymous_have_none(member: str) -> None:
+    request, user = request_of(member)
+    user.is_active = False
+    assert not user.has_perm(CREATE)
+    assert user.get_all_permissions() == set()
+    assert not AnonymousUser().has_perm(CREATE)
+    assert request is not None
+
+
+def test_copies_of_a_lazy_user_find_him_too(member: str) -> None:
+    request: Any = RequestFactory().get("/", headers={"authorization": member})
+    attach(request)
+    early = copy.copy(request.user)
+    assert request.user.has_perm(CREATE)
+    assert early.has_perm(CREATE)
+
+
+def test_it_signs_nobody_in() -> None:
+    from django.contrib.auth import authenticate
+
+    get_user_model().objects.create_user("sam", "sam@example.com", "password")
+    assert authenticate(username="sam", password="wrong") is None
+
+
+@clerk_optional
+def keeps(request: HttpRequest) -> HttpResponse:
+    KEPT.append(request.user)
+    return JsonResponse({"may": request.user.has_perm(CREATE)})
+
+
+@permission_required(CREATE, raise_exception=True)
+def decorated(request: HttpRequest) -> HttpResponse:
+    return JsonResponse({"may": True})
+
+
+class Mixed(PermissionRequiredMixin, View):
+    permission_required = (CREATE, "org:reports:read")
+    raise_exception = True
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return JsonResponse({"may": True})
+
+
+@clerk_required
+async def asynchronous(request: HttpRequest) -> HttpResponse:
+    user: Any = await request.auser()
+    return JsonResponse({"may": await user.ahas_perm(CREATE), "at once": user.has_perm(CREATE)})
+
+
+@clerk_required
+def templated(request: HttpRequest) -> HttpResponse:
+    text = (
+        "{% if perms.org %}some{% endif %} "
+        '{% if "org:invoices:create" in perms %}create{% endif %} '
+        '{% if "org:invoices:delete" in perms %}delete{% endif %}'
+    )
+    from django.contrib.auth.context_processors import auth
+
+    return HttpResponse(Template(text).render(Context(auth(request))))
+
+
+URLS = ModuleType("urls_of_permissions")
+URLS.urlpatterns = [  # type: ignore[attr-defined]  # a module takes any
+    path("keeps", keeps),
+    path("decorated", decorated),
+    path("mixed", Mixed.as_view()),
+    path("async", asynchronous),
+    path("templated", templated),
+]
+
+
+@pytest.fixture
+def site(settings: Any, each_world: World) -> World:
+    settings.ROOT_URLCONF = URLS
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
+    return each_world
+
+
+def test_django_s_decorator_and_mixin_ask_it(local_clerk: LocalClerk, ada: LocalUser, site: World, member: str) -> None:
+    nobody_s = "Bearer " + local_clerk.token(ada, org_id="org_1", org_permissions=["org:reports:read"])
+    for where in ("/decorated", "/mixed"):
+        assert site.get(where, headers={"authorization": member}).status_code == 200
+        assert site.get(where, headers={"authorization": nobody_s}).status_code == 403
+
+
+def test_async_views_ask_it(site: World, member: str) -> None:
+    answer: Any = site.get("/async", headers={"authorization": member})
+    assert answer.json() == {"may": True, "at once": True}
+
+
+def test_templates_ask_it(site: World, member: str) -> None:
+    assert site.get("/templated", headers={"authorization": member}).content.split() == [b"some", b"create"]
+
+
+def test_a_user_kept_by_a_view_loses_them_with_the_request(site: World, member: str) -> None:
+    """CTX-01."""
+    answer: Any = site.get("/keeps", headers={"authorization": member})
+    assert answer.json() == {"may": True}
+    del answer
+    gc.collect()
+    assert not KEPT[0].has_perm(CREATE)
