@@ -15,7 +15,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from django.conf import settings as django_settings
 from django.test import AsyncClient, Client
 
 from clerk_views.conf import config
@@ -109,7 +108,7 @@ def test_any_part_may_be_wrong(server: LocalClerk) -> None:
     assert "secret" not in repr(good)
 
 
-def test_settings_have_the_secret_and_reset_changes_it(local_clerk: LocalClerk) -> None:
+def test_settings_have_the_secret_and_reset_changes_it(local_clerk: LocalClerk, settings: Any) -> None:
     before = local_clerk.webhook_secret
     assert before == django_settings.CLERK_WEBHOOK_SIGNING_SECRET
     assert config().webhook_secrets == (base64.b64decode(before[6:]),)
