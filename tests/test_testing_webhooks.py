@@ -110,7 +110,7 @@ def test_any_part_may_be_wrong(server: LocalClerk) -> None:
 
 def test_settings_have_the_secret_and_reset_changes_it(local_clerk: LocalClerk, settings: Any) -> None:
     before = local_clerk.webhook_secret
-    assert before == django_settings.CLERK_WEBHOOK_SIGNING_SECRET
+    assert before == settings.CLERK_WEBHOOK_SIGNING_SECRET
     assert config().webhook_secrets == (base64.b64decode(before[6:]),)
     local_clerk.reset()
     assert local_clerk.webhook_secret != before
