@@ -227,7 +227,7 @@ class FetchedKeyRing(KeyRing):
         serving = self._serves(self._held)
         pause = COOL_DOWN if serving else 0.0
         try:
-            keys = _usable(get_api(self.config).get_key_set(budget))
+            keys = usable(get_api(self.config).get_key_set(budget))
             if keys:
                 self._held = _KeySet(self._same(keys), started)
                 flight.succeeded = True
@@ -289,7 +289,7 @@ def _is_strong(numbers: RSAPublicNumbers) -> bool:
     )
 
 
-def _usable(entries: list[Any]) -> dict[str, RSAPublicKey]:
+def usable(entries: list[Any]) -> dict[str, RSAPublicKey]:
     """Return what a key set offers for RS256, by key id. An id that stands for two keys stands for none."""
     found: dict[str, RSAPublicKey] = {}
     ambiguous: set[str] = set()

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
-import math
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -23,6 +21,7 @@ from clerk_views import cookies
 from clerk_views.conf import Config
 from clerk_views.cookies import Cookies, Seen
 from clerk_views.exceptions import TokenRefused
+from clerk_views.strict_json import parse_object
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -51,8 +50,6 @@ _SECOND_BEARER = re.compile(r",[\x00-\x20]*bearer(?![!#$%&'*+.^_`|~0-9A-Za-z-])"
 _USER_ID = re.compile(r"user_[A-Za-z0-9]{1,250}")
 _SESSION_ID = re.compile(r"[A-Za-z0-9_]{1,255}")
 _KEY_ID = re.compile(r"[ -~]{1,256}")
-# A string, ended or not, is passed over as a whole: looking for its end again from within would be quadratic.
-_JSON_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|([\[\]{}])', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -342,46 +339,11 @@ def _decode(part: str) -> bytes:
 
 
 def _json_object(raw: bytes) -> dict[str, Any]:
-    """Parse JSON that every parser reads alike: one object, unique names, no constants, not deep (TOK-05)."""
-    if raw.count(b"[") + raw.count(b"{") > MAX_JSON_DEPTH and _depth(raw) > MAX_JSON_DEPTH:
-        raise TokenRefused("token-invalid", f"JSON deeper than {MAX_JSON_DEPTH}")
+    """Parse JSON that every parser reads alike (TOK-05)."""
     try:
-        value = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
-        )
-        if b"\\u" in raw:
-            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
-    except ValueError:
-        raise TokenRefused("token-invalid", "not unambiguous JSON") from None
-    if not isinstance(value, dict):
-        raise TokenRefused("token-invalid", "not a JSON object")
-    return value
-
-
-def _depth(raw: bytes) -> int:
-    depth = deepest = 0
-    for bracket in filter(None, _JSON_BRACKET.findall(raw)):
-        depth += 1 if bracket in b"[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a name stands twice")
-    return result
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(name)
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("beyond what a number can hold")
-    return number
+        return parse_object(raw, max_depth=MAX_JSON_DEPTH)
+    except ValueError as error:
+        raise TokenRefused("token-invalid", str(error)) from None
 
 
 def now() -> float:

@@ -18,27 +18,33 @@ PACKAGE = Path(clerk_views.__file__).parent
 
 # From the floor up; a module imports from rows below its own only.
 ROWS = [
-    {"authorization", "conf", "exceptions", "signals"},
+    {"authorization", "conf", "exceptions", "signals", "strict_json"},
     {"cookies"},
     {"auth", "tokens", "transport", "models", "profiles"},
     {"api", "columns", "freshness", "frontend", "requirements", "rows"},
-    {"keys", "sync", "handshake"},
-    {"authentication", "accounts"},
+    {"handshake", "keys", "revocation", "sync"},
+    {"authentication", "accounts", "full_sync"},
     {"answers", "csrf"},
     {"access"},
-    {"backends", "decorators", "mixins", "middleware", "drf", "client", "pages", "templatetags.clerk"},
+    {"backends", "decorators", "mixins", "middleware", "drf", "client", "pages", "templatetags.clerk", "webhooks"},
 ]
 ROW = {module: row for row, modules in enumerate(ROWS) for module in modules}
 
 # Beside the rows: what each may import.
 BESIDE = {
     "": {"access", "auth", "authentication", "client", "decorators"},  # the package itself: the everyday names
-    "admin": {"models"},
+    "admin": {"api", "conf", "exceptions", "models", "profiles", "sync"},
     "apps": {"checks"},
     "checks": {"conf", "keys", "requirements"},
+    "diagnosis": {"api", "checks", "conf", "exceptions", "keys"},
+    "management": set(),
+    "management.commands": set(),
+    "management.commands.clerk_doctor": {"diagnosis"},
+    "management.commands.clerk_link": {"api", "columns", "conf", "exceptions", "models", "profiles", "sync"},
+    "management.commands.clerk_sync": {"conf", "exceptions", "full_sync"},
     "templatetags": set(),
-    "urls": {"pages"},
-    "users.admin": {"users.models"},
+    "urls": {"pages", "webhooks"},
+    "users.admin": {"admin", "users.models"},
     "users.apps": set(),
     "users.models": {"models"},
 }

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.admin import AdminSite
+from django.contrib.auth import get_user_model
 from django.test import Client, RequestFactory, override_settings
 from django.urls import path
 from django.views.generic import TemplateView
 
 from clerk_views import conf
 from clerk_views.testing import LocalClerk
+from clerk_views.testing.fixtures import ClerkFixture
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -192,6 +195,19 @@ def test_the_pytest_example_runs_in_a_project_of_its_own(tmp_path: Path) -> None
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "2 passed" in run.stdout
+
+
+@pytest.mark.django_db
+def test_the_webhook_example_works(client: Client, clerk: ClerkFixture) -> None:
+    values: dict[str, Any] = {}
+    exec(compile(block("# test_webhooks.py"), "README.md", "exec"), values)  # noqa: S102  # running it is the test
+    values["test_a_banned_user_is_out"](client, clerk)
+
+
+def test_the_admin_example_works() -> None:
+    values: dict[str, Any] = {}
+    exec(compile(block("# admin.py"), "README.md", "exec"), values)  # noqa: S102  # running it is the test
+    assert values["MyUserAdmin"](get_user_model(), AdminSite()).check() == []
 
 
 def settings_table() -> str:

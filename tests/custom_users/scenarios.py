@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from clerk_views import signals
 from clerk_views.accounts import read_user, resolve, sync_django_user
@@ -224,3 +224,38 @@ class TestFullUser:
         with pytest.raises(AccountRefused) as caught:
             resolve(ada.id, {}, config=config(), budget=Budget(5))
         assert caught.value.reason == "user-inactive"
+
+
+def test_all_users_are_synced_by_command(local_clerk: LocalClerk) -> None:
+    for number in range(3):
+        local_clerk.add_user(email=f"{number}@example.com", username=f"user{number}")
+    gone = local_clerk.add_user(email="gone@example.com")
+    call_command("clerk_sync", verbosity=0)
+    local_clerk.delete_user(gone)
+    ClerkAccount.objects.update(synced_at=datetime(2026, 1, 1, tzinfo=UTC))
+    call_command("clerk_sync", "--dry-run", verbosity=0)
+    assert not ClerkAccount.objects.filter(deactivated=True).exists()
+    call_command("clerk_sync", verbosity=0)
+    assert User.objects.count() == 4
+    assert ClerkAccount.objects.get(deactivated=True).clerk_id == gone.id
+
+
+def test_a_user_is_linked_by_command(local_clerk: LocalClerk) -> None:
+    """USR-04: also where another row carries the id."""
+    ada = local_clerk.add_user(email="ada@example.com", username="ada")
+    user = sync_django_user(user_body(email="own@example.com", username="own"))
+    ClerkAccount.objects.all().delete()
+    call_command("clerk_link", str(user.pk), ada.id)
+    assert read_user(ada.id) == user
+    if not hasattr(user, "clerk_user_id"):
+        return
+    user.refresh_from_db()
+    assert user.clerk_user_id == ada.id
+    other = sync_django_user(user_body(email="other@example.com", username="other"))
+    ClerkAccount.objects.all().delete()
+    with pytest.raises(CommandError, match="stands in clerk_user_id"):
+        call_command("clerk_link", str(other.pk), ada.id)
+    call_command("clerk_link", other.get_username(), ada.id, "--force")
+    assert read_user(ada.id) == other
+    user.refresh_from_db()
+    assert not user.clerk_user_id
