@@ -14,7 +14,7 @@ W032        origins are not checked
 W033        plain http:// origins (with --deploy)
 E034        the stand-in for Clerk configured (with --deploy)
 E035, W036  middleware missing or in the wrong order
-E038..E042, E044  rules of single settings, too
+E037..E042, E044, E045  rules of single settings, too
 E047        a sign-in page that is the view which sends visitors there
 E048        a class-based view whose clerk_… attributes are wrong, or that nobody asks
 """
