@@ -46,7 +46,8 @@ LOG_INTERVAL = 60.0  # seconds
 # Anybody can make up a nonce, and each costs a call. Clerk's rate limit is for those who mean it (I6).
 MAX_REFUSED_NONCES = 20  # within the window
 REFUSED_NONCES_WINDOW = 10.0  # seconds
-# The same goes for machine tokens. A tenth of what Clerk allows a production instance; those known to be good are spared.
+# The same goes for machine tokens, but for those that were good a while ago. A tenth of what Clerk allows a production
+# instance.
 MAX_REFUSED_TOKENS = 100  # within the window
 REFUSED_TOKENS_WINDOW = 10.0  # seconds
 # A session whose refresh was refused is not asked about again meanwhile; its browser has a handshake instead.
@@ -182,9 +183,7 @@ class ClerkApi:
         key_setting: The setting that the key is from, for the log.
     """
 
-    def __init__(
-        self, secret_key: str, api_url: str, timeout: float, key_setting: str = "CLERK_SECRET_KEY"
-    ) -> None:
+    def __init__(self, secret_key: str, api_url: str, timeout: float, key_setting: str = "CLERK_SECRET_KEY") -> None:
         self._key_setting = key_setting
         self._secret_key = secret_key
         self._api_url = api_url
@@ -364,16 +363,19 @@ class ClerkApi:
                 self._refused_refreshes[session_id] = (time.monotonic() + REFUSED_REFRESH_PAUSE, refused.reason)
             raise
 
-    def verify_machine_token(self, path: str, body: Mapping[str, str], budget: Budget, *, known: bool) -> dict[str, Any]:
+    def verify_machine_token(
+        self, path: str, body: Mapping[str, str], budget: Budget, read: Callable[[Any], T], *, known: bool
+    ) -> T:
         """
-        Ask what an opaque machine token is. Return the answer as it came.
+        Ask what an opaque machine token is. Return what ``read`` makes of the answer.
 
         Args:
             path: Of the kind of token, with the slash in front. These calls are the only ones that are not below /v1.
+            read: Raises TokenRefused where the answer says that the token is bad, ValueError where it says nothing.
             known: Whether this token was good a while ago.
 
         Raises:
-            TokenRefused: Clerk knows no such token; the reason is ``token-invalid``.
+            TokenRefused: Clerk knows no such token, or ``read`` refuses it.
             ClerkUnavailable: There is no answer, or none about the token; or too many were refused of late.
         """
         now = time.monotonic()
@@ -382,10 +384,10 @@ class ClerkApi:
             if left > 0:
                 raise ClerkUnavailable("upstream-unavailable", "too many machine tokens were refused", retry_after=left)
         try:
-            return self._ask("POST", path, budget, _object, body=body, refusals=TOKEN_REFUSALS, retry=True)
-        except TokenRefused as refused:
+            return self._ask("POST", path, budget, read, body=body, refusals=TOKEN_REFUSALS, retry=True)
+        except TokenRefused:
             self._refused_tokens.append(now)
-            raise TokenRefused("token-invalid", f"{refused.reason}, {refused}") from None
+            raise
 
     def _ask(
         self,
@@ -561,12 +563,6 @@ def _list_of(member: str) -> Callable[[Any], list[Any]]:
     return read
 
 
-def _object(found: Any) -> dict[str, Any]:
-    if not isinstance(found, dict):
-        raise ValueError("no object")
-    return found
-
-
 def _error_code(text: str) -> str | None:
     """
     Return the code of the first error in a refusal; None where the body is not of Clerk's error form.
@@ -619,7 +615,7 @@ def get_api(config: Config) -> ClerkApi:
 
 
 def get_machine_api(config: Config) -> ClerkApi:
-    """Return the API as this application's own machine asks it, where CLERK_MACHINE_SECRET_KEY says so. See get_api()."""
+    """Return the API as it is asked with CLERK_MACHINE_SECRET_KEY, or without one with CLERK_SECRET_KEY. See get_api()."""
     if config.machine_secret_key is None:
         return get_api(config)
     return _api(config.machine_secret_key, config, "CLERK_MACHINE_SECRET_KEY")

@@ -31,7 +31,7 @@ class ClerkAuth:
         token_type: ``session_token``, ``api_key``, ``m2m_token`` or ``oauth_token``; None when no token was accepted.
         user_id: Clerk's id of the user (``user_…``); None when signed out, and for a token that is no user's.
         session_id: Clerk's id of the session (``sess_…``); None when signed out, and for machine tokens.
-        expires_at: When the token expires, aware, in UTC; None when signed out, and for a machine token that never does.
+        expires_at: When the token expires, aware, in UTC; None when signed out, and for one that never does.
         token: The token itself, None when signed out. Left out of ``repr``, comparison and pickles.
         scopes: What a machine token may do; empty for sessions.
         machine_id: Clerk's id of the machine (``mch_…``); None for all but M2M tokens.
@@ -74,7 +74,7 @@ class ClerkAuth:
         """
         The verified claims, read-only; empty when signed out. A fresh copy at each access.
 
-        An opaque machine token has none of its own: its custom claims, with its subject as ``sub`` and its id as ``jti``.
+        Of an opaque machine token: its custom claims, with its subject as ``sub`` and its id as ``jti``.
         """
         return MappingProxyType(json.loads(self._claims))
 

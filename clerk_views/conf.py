@@ -189,7 +189,9 @@ def _accepted_tokens(value: Any) -> tuple[str, ...]:
     try:
         return token_types(value)
     except (TypeError, ValueError) as error:
-        raise SettingError(str(error), 'Write for example ["session_token", "api_key"], or remove the setting.') from None
+        raise SettingError(
+            str(error), 'Write for example ["session_token", "api_key"], or remove the setting.'
+        ) from None
 
 
 def _publishable_key(value: Any) -> PublishableKey | None:

@@ -31,7 +31,7 @@ def clerk_required(view: Any = None, /, **asked: Unpack[RequiredOptions]) -> Any
 
     Args:
         asked: ``role``, ``permission``, ``feature``, ``plan``, ``reverification``, ``organization``, ``condition``,
-            ``allow_pending``, ``allow_impersonation``; ``login_url``, ``redirect_field_name``, ``raise_exception``.
+            ``accepts_token``, ``scopes``, ``allow_pending``, ``allow_impersonation``; ``login_url``, ``redirect_field_name``, ``raise_exception``.
             What they mean stands at ``clerk_views.requirements.Requirement``.
 
     Raises:

@@ -52,7 +52,7 @@ class ClerkMiddleware:
         may_skip_csrf = _may_skip_csrf(request)
         if may_skip_csrf or answers.is_page_navigation(request):
             try:
-                state = authenticate(request)
+                state = authenticate(request, early=True)
             except ClerkUnavailable as problem:
                 if may_skip_csrf:
                     return self._finish(request, answer(request, problem))
@@ -71,7 +71,7 @@ class ClerkMiddleware:
         if presents or answers.is_page_navigation(request):
             may_skip_csrf = _may_skip_csrf(request)
             try:
-                state = await aauthenticate(request)
+                state = await aauthenticate(request, early=True)
             except ClerkUnavailable as problem:
                 if may_skip_csrf:
                     return self._finish(request, await sync_to_async(answer)(request, problem))

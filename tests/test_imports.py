@@ -19,10 +19,10 @@ PACKAGE = Path(clerk_views.__file__).parent
 # From the floor up; a module imports from rows below its own only.
 ROWS = [
     {"authorization", "conf", "exceptions", "signals"},
-    {"cookies"},
+    {"cookies", "entries"},
     {"auth", "tokens", "transport", "models", "profiles"},
     {"api", "columns", "freshness", "frontend", "requirements"},
-    {"keys", "sync", "handshake"},
+    {"keys", "sync", "handshake", "machines"},
     {"authentication", "accounts"},
     {"answers", "csrf"},
     {"access"},
