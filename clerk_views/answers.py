@@ -144,12 +144,14 @@ def carry(response: HttpResponseBase, state: RequestState) -> None:
     """Put the headers of a request's state on its response. Doing it twice changes nothing."""
     if not isinstance(response, Handshake):
         state = state.without_redirect()
-    cookies = 0
+    names: list[str] = []
     for name, value in state.headers:
         if name == "Set-Cookie":
-            cookies += 1
-            # Its own key for each: two of a name may be for two domains.
-            response.cookies[f"clerk {cookies}"] = _Directive(value)
+            directive = _Directive(value)
+            # Two of a name may be for two domains, and Django keeps one per key.
+            again = names.count(directive.key)
+            names.append(directive.key)
+            response.cookies[f"{directive.key} {again}" if again else directive.key] = directive
         else:
             response[name] = value
 

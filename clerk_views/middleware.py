@@ -18,7 +18,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 
-from clerk_views import answers, csrf, tokens
+from clerk_views import answers, cookies, csrf
 from clerk_views.access import answer, attach, keep_refusal, user_of
 from clerk_views.authentication import RequestState, aauthenticate, authenticate, is_foreign, memo_of
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
@@ -66,9 +66,11 @@ class ClerkMiddleware:
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         """See __call__()."""
-        # A view on an event loop must not fetch keys when it merely looks at request.clerk.
-        presents = tokens.find(request.META, memo_of(request).config).carrier is not None
-        if presents or answers.is_page_navigation(request):
+        # A view on an event loop must not fetch keys when it merely looks at request.clerk, nor ask Clerk what a
+        # handshake has brought.
+        brought = f"{request.META.get('HTTP_COOKIE', '')} {request.META.get('QUERY_STRING', '')}"
+        asks = cookies.SESSION in brought or cookies.HANDSHAKE in brought
+        if asks or request.META.get("HTTP_AUTHORIZATION") or answers.is_page_navigation(request):
             may_skip_csrf = _may_skip_csrf(request)
             try:
                 state = await aauthenticate(request, early=True)

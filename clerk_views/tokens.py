@@ -29,6 +29,8 @@ from clerk_views.exceptions import TokenRefused
 
 #: Characters. Servers cut headers at 8 to 64 KiB; Clerk's tokens stay under 4 KiB because a cookie must hold them.
 MAX_TOKEN_LENGTH = 16_384
+#: Characters of the ``Cookie`` header, more than any server in use lets through. Beyond it nobody takes it apart.
+MAX_COOKIES_LENGTH = 65_536
 MAX_CANDIDATES = 4
 MAX_JSON_DEPTH = 16
 LAST_TIME = 253_402_300_799  # the last second of the year 9999, where Python's calendar ends
@@ -110,13 +112,16 @@ def find(meta: Mapping[str, Any], config: Config) -> Found:
     A presented bearer credential decides alone, good or bad. Any other scheme is somebody else's, and the cookies are
     considered (SRC-01, SRC-04). Nothing else of the request is read.
     """
-    header = meta.get("HTTP_COOKIE")
-    kept = cookies.read(header, config.cookie_suffix) if header else cookies.NO_COOKIES
+    header = meta.get("HTTP_COOKIE") or ""
+    readable = len(header) <= MAX_COOKIES_LENGTH
+    kept = cookies.read(header, config.cookie_suffix) if header and readable else cookies.NO_COOKIES
     authorization = meta.get("HTTP_AUTHORIZATION") or ""
     if authorization and (_BEARER_SCHEME.match(authorization) or _SECOND_BEARER.search(authorization)):
-        match = _BEARER.fullmatch(authorization)
+        # Length first: looking at each character of a megabyte takes longer than all else (DOS-01).
+        match = _BEARER.fullmatch(authorization) if len(authorization) <= MAX_TOKEN_LENGTH + len("bearer ") else None
         return Found("header", match[1] if match else None, kept)
-    return Found("cookie" if kept.plain.sessions or kept.suffixed.sessions else None, None, kept)
+    presented = kept.plain.sessions or kept.suffixed.sessions or not readable
+    return Found("cookie" if presented else None, None, kept)
 
 
 def candidates(values: Iterable[str], limit: int = MAX_CANDIDATES) -> tuple[str, ...]:

@@ -18,11 +18,14 @@ from urllib.parse import urlsplit
 SCRATCH = Path(__file__).resolve().parents[1] / ".pytest_cache" / "scratch"
 SCRATCH.mkdir(parents=True, exist_ok=True)
 
+#: Of several processes that run the tests together each has a Redis database of its own, which it may empty.
+_REDIS_DATABASE = 9 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 7
+
 #: Services that some tests want, as on a developer's machine. The environment says where they are elsewhere.
 SERVICES = {
     "postgresql": os.environ.get("CLERK_VIEWS_POSTGRESQL_URL", "postgresql://postgres@127.0.0.1:5432"),
     "mariadb": os.environ.get("CLERK_VIEWS_MARIADB_URL", "mysql://root@127.0.0.1:3306"),
-    "redis": os.environ.get("CLERK_VIEWS_REDIS_URL", "redis://127.0.0.1:6379/9"),
+    "redis": os.environ.get("CLERK_VIEWS_REDIS_URL", f"redis://127.0.0.1:6379/{_REDIS_DATABASE}"),
 }
 
 

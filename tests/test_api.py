@@ -223,7 +223,7 @@ def test_a_nonce_is_exchanged_for_directives(local_clerk: LocalClerk, api: Clerk
     local_clerk.respond(PAYLOAD, b'{"directives": ["__session=a.b.c; Path=/", 7]}')
     assert api.get_handshake_payload(NONCE, Budget(5)) == ["__session=a.b.c; Path=/", 7]
     (call,) = local_clerk.calls.paths
-    assert (call.method, call.path) == ("GET", f"{PAYLOAD}?nonce={NONCE}")
+    assert (call.method, call.path) == ("GET", f"{PAYLOAD}?nonce=[hidden]")
     assert call.headers["authorization"] == "Bearer [hidden]"
     assert call.headers["clerk-api-version"] == "2026-05-12"
 

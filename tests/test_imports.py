@@ -32,7 +32,7 @@ ROW = {module: row for row, modules in enumerate(ROWS) for module in modules}
 
 # Beside the rows: what each may import.
 BESIDE = {
-    "": {"auth", "authentication", "client", "decorators"},  # the package itself: the everyday names
+    "": {"access", "auth", "authentication", "client", "decorators"},  # the package itself: the everyday names
     "admin": {"models"},
     "apps": {"checks"},
     "checks": {"conf", "keys", "requirements"},

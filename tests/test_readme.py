@@ -138,7 +138,7 @@ def test_the_server_rendered_site_of_the_readme_works(pages: None, local_clerk: 
     )
     assert client.get("/admin/")["Location"] == "/admin/login/?next=/admin/"
     assert client.get("/admin/login/?next=/admin/")["Location"].startswith(f"{local_clerk.url}/sign-in?")
-    client.cookies["__session"] = local_clerk.token(ada)
+    client.cookies.load(local_clerk.session_cookies(local_clerk.token(ada)))
     page = client.get("/").content.decode()
     assert 'data-clerk-component="UserButton"' in page
     assert 'action="/clerk/sign-out/"' in page

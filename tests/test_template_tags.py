@@ -535,16 +535,15 @@ class TestWholePages:
         assert "admin" not in shown
         assert "creates" not in shown
         ada = local_clerk.add_user(email="ada@example.com")
-        each_world.client.cookies["__session"] = local_clerk.token(
-            ada, org_role="org:admin", org_permissions=["org:invoices:create"]
-        )
+        token = local_clerk.token(ada, org_role="org:admin", org_permissions=["org:invoices:create"])
+        each_world.client.cookies.load(local_clerk.session_cookies(token))
         shown = each_world.get("/page/").content.decode()
         assert "admin" in shown
         assert "creates" in shown
 
     def test_an_outage_is_no_no(self, local_clerk: LocalClerk, each_world: World) -> None:
         """Threats, section 2: a page that cannot find out is a 503, and not the page of somebody without rights."""
-        each_world.client.cookies["__session"] = local_clerk.token("user_a")
+        each_world.client.cookies.load(local_clerk.session_cookies(local_clerk.token("user_a")))
         local_clerk.faults.down()
         assert each_world.get("/page/").status_code == 503
 
@@ -552,7 +551,7 @@ class TestWholePages:
         """CSR-04: with the token that the page itself holds."""
         session = local_clerk.open_session(local_clerk.add_user(email="ada@example.com"))
         client = Client(enforce_csrf_checks=True)
-        client.cookies["__session"] = local_clerk.session_token(session)
+        client.cookies.load(local_clerk.session_cookies(local_clerk.session_token(session)))
         shown = Page(client.get("/page/").content.decode())
         [field] = [field for field in shown.all("input") if field["name"] == "csrfmiddlewaretoken"]
         [form] = shown.all("form")

@@ -341,8 +341,15 @@ class TestCookies:
     def test_junk_takes_nobodys_place(self, case: str) -> None:
         """SRC-06, SRC-07, F-21, F-22: junk alone is a credential nobody can read; beside a token it is nothing."""
         assert in_cookies(f"__session={case}") == Found("cookie")
-        many = "; ".join(f"__session={case[:1]}{number}{case[1:]}" for number in range(9))
+        copies = min(9, tokens.MAX_COOKIES_LENGTH // len(case) - 1)
+        many = "; ".join(f"__session={case[:1]}{number}{case[1:]}" for number in range(copies))
         assert in_cookies(f"{many}; __session={GOOD}; {SUFFIXED}={case}") == Found("cookie", ((GOOD,),))
+
+    def test_a_header_that_no_server_lets_through_is_not_taken_apart(self) -> None:
+        """DOS-01, F-21: a credential nobody can read, whatever is in it."""
+        blanks = " " * (tokens.MAX_COOKIES_LENGTH - len(f"__session={GOOD};"))
+        assert in_cookies(f"__session={GOOD};{blanks}") == Found("cookie", ((GOOD,),))
+        assert in_cookies(f"__session={GOOD};{blanks} ") == Found("cookie")
 
     def test_longest_token_is_read(self) -> None:
         """SRC-07: the limit itself is still within."""

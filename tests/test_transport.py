@@ -254,7 +254,7 @@ def test_the_sdk_by_itself_is_bounded_too(local_clerk: LocalClerk, settings: Any
     began = time.monotonic()
     with pytest.raises(httpx.TimeoutException):
         get_api(config()).sdk.users.get(user_id="user_1")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3
     local_clerk.faults.clear()
     local_clerk.faults.status(500)
     local_clerk.calls.reset()

@@ -115,10 +115,11 @@ class Exchange(BaseHTTPRequestHandler):
         self.standing_headers: list[tuple[str, str]] = []
         self._body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         self.server.calls.began(self.command, self.path, self.headers.items())
+        self._under_way = True
         try:
             self.server.handle_exchange(self)
         finally:
-            self.server.calls.ended()
+            self._end()
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
 
@@ -165,7 +166,14 @@ class Exchange(BaseHTTPRequestHandler):
         lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, 'Status')}", f"Date: {self.date_time_string()}"]
         lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in (*self.standing_headers, *headers)]
+        self._end()
         self.wfile.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
+
+    def _end(self) -> None:
+        """Count the exchange as over, before a client that has the whole answer can look at the counts."""
+        if self._under_way:
+            self._under_way = False
+            self.server.calls.ended()
 
     def send(self, data: bytes) -> None:
         self.close_connection = True
