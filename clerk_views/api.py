@@ -615,7 +615,7 @@ def get_api(config: Config) -> ClerkApi:
 
 
 def get_machine_api(config: Config) -> ClerkApi:
-    """Return the API as it is asked with CLERK_MACHINE_SECRET_KEY, or without one with CLERK_SECRET_KEY. See get_api()."""
+    """Return the API as M2M tokens are verified: with CLERK_MACHINE_SECRET_KEY, where that is set. See get_api()."""
     if config.machine_secret_key is None:
         return get_api(config)
     return _api(config.machine_secret_key, config, "CLERK_MACHINE_SECRET_KEY")

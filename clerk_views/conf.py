@@ -157,8 +157,8 @@ def _machine_secret_key(value: Any) -> str | None:
     if text is not None and not re.fullmatch(r"ak_[!-~]+", text):
         raise SettingError(
             f"is not a machine's secret key; it is {shown(text)}.",
-            "Copy the secret key of this application's machine (it starts with 'ak_') from the machines page of Clerk's "
-            "dashboard, or remove the setting to ask with CLERK_SECRET_KEY.",
+            "Copy the secret key of this application's machine (it starts with 'ak_') from the machines page of "
+            "Clerk's dashboard, or remove the setting to ask with CLERK_SECRET_KEY.",
         )
     return text
 

@@ -42,8 +42,8 @@ from clerk_views.freshness import Flights
 
 logger = logging.getLogger("clerk_views")
 
-#: Seconds that a verdict counts, good or bad. A key that is revoked at Clerk works for so long at most; and refusals may
-#: not be kept longer (CAC-07).
+#: Seconds that a verdict counts, good or bad. A key that is revoked at Clerk works for so long at most, and refusals
+#: must not be kept longer (CAC-07).
 VERDICT_LIFETIME = 60
 #: Characters of JSON. Custom claims beyond are left out: entries must stay small, and a view misses them at once.
 MAX_CLAIMS = 4096
