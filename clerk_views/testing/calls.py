@@ -63,6 +63,11 @@ class Calls:
         return self.count("/v1/users/{id}") - self.count("/v1/users/count")
 
     @property
+    def machine_verifications(self) -> int:
+        """How often Clerk was asked about a machine token, whatever its kind."""
+        return sum(1 for call in self.paths if call.path.endswith("s/verify") and not call.path.startswith("/v1/"))
+
+    @property
     def total(self) -> int:
         """All requests, the sign-in page included."""
         return len(self.paths)
