@@ -93,8 +93,8 @@ def _challenge(request: HttpRequest, **parameters: str | None) -> str:
     """
     memo = memo_of(request)
     host = memo.config.frontend_api_host if "oauth_token" in memo.accepts else None
-    if host is not None:
-        parameters["resource_metadata"] = f"https://{host}/.well-known/oauth-protected-resource"
+    metadata = None if host is None else f"https://{host}/.well-known/oauth-protected-resource"
+    parameters = {"resource_metadata": metadata, **parameters}
     told = ", ".join(f'{name}="{value}"' for name, value in parameters.items() if value is not None)
     return f"Bearer {told}".rstrip()
 

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from clerk_views.testing.machines import VERIFY_PATHS
+
 #: Headers whose value is a secret, or may be one.
 _HIDDEN = frozenset({"authorization", "cookie", "proxy-authorization"})
 
@@ -65,7 +67,7 @@ class Calls:
     @property
     def machine_verifications(self) -> int:
         """How often Clerk was asked about a machine token, whatever its kind."""
-        return sum(1 for call in self.paths if call.path.endswith("s/verify") and not call.path.startswith("/v1/"))
+        return sum(self.count(path) for path in VERIFY_PATHS)
 
     @property
     def total(self) -> int:
