@@ -302,7 +302,8 @@ def refusal_of(requirement: Requirement, auth: ClerkAuth, url_kwargs: Mapping[st
     """See Requirement.refusal(); what was not met is logged, as the visitor is not told."""
     refusal = requirement.refusal(auth, url_kwargs)
     if refusal is not None:
-        logger.info("%.100r does not meet a view's requirement: %.200s", auth.user_id, refusal.detail)
+        whose = auth.user_id or auth.machine_id or auth.org_id
+        logger.info("%.100r does not meet a view's requirement: %.200s", whose, refusal.detail)
     return refusal
 
 

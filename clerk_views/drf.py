@@ -79,7 +79,8 @@ class ClerkAuthentication(BaseAuthentication):
             return None
         try:
             asked = [] if view is None else _asked(view, memo)
-            state = authenticate(request, accepts=_accepted(asked, memo)).without_redirect()
+            accepts = _accepted(asked, memo)
+            state = authenticate(request, accepts=accepts, early=memo.looking).without_redirect()
             auth = state.auth
             if auth.is_pending and any(requirement.allow_pending for requirement in asked):
                 auth = state.auth_if_pending_allowed
@@ -92,7 +93,7 @@ class ClerkAuthentication(BaseAuthentication):
             raise ClerkServiceUnavailable(error) from error
         except AccountRefused as error:
             raise _denied(error.reason) from error
-        if state.carrier == "header" and not state.is_signed_in:
+        if state.carrier == "header" and not state.is_signed_in and not memo.looking:
             raise ClerkAuthenticationFailed(request, state)
         return None
 
