@@ -163,9 +163,8 @@ class _Question:
 
     def remember(self, verdict: Verdict) -> None:
         text = json.dumps(asdict(verdict), separators=(",", ":"))
-        lifetime = math.ceil(verdict.until - time.time())
-        if lifetime > 0:
-            self.entry.ask("set", self.entry.key, self._box.encrypt(text.encode()).decode(), lifetime)
+        lifetime = max(1, math.ceil(verdict.until - time.time()))  # what it counts is looked at when it is read
+        self.entry.ask("set", self.entry.key, self._box.encrypt(text.encode()).decode(), lifetime)
         if self.entry.broken:
             _kept.put(self.entry.key, verdict)
 
