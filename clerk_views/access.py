@@ -24,8 +24,8 @@ from clerk_views import answers, csrf, signals
 from clerk_views.auth import ClerkAuth
 from clerk_views.authentication import (
     Memo,
+    Proof,
     RequestState,
-    Verdict,
     aauthenticate,
     authenticate,
     memo_of,
@@ -68,7 +68,9 @@ async def aget_clerk(request: Any) -> ClerkAuth:
 
 def load_user(request: Any, *, offline: bool = False) -> Any:
     """
-    Return the Django user of a signed-in request. Asks once per request.
+    Return the Django user of a signed-in request; nobody for a token that is a machine's or an organisation's.
+
+    Asks once per request.
 
     Raises:
         AccountRefused: The account is inactive, gone, or may not be linked.
@@ -79,28 +81,42 @@ def load_user(request: Any, *, offline: bool = False) -> Any:
     if memo.user_error is not None:
         raise memo.user_error
     if memo.user is None:
-        if offline:
-            raise NotInMemory
+        state = authenticate(request, offline=offline)
         try:
-            state = authenticate(request)
-            if state.verdict is None:
+            if state.verdict is None or not state.auth_if_pending_allowed.is_authenticated:
                 raise AccountRefused("session-token-missing", "nobody is signed in")
-            memo.user = _resolve(memo, state, state.verdict)
+            memo.user = _resolve(memo, state, state.verdict, offline)
         except (AccountRefused, ClerkUnavailable) as error:
             memo.user_error = error
             raise
     return memo.user
 
 
-def _resolve(memo: Memo, state: RequestState, verdict: Verdict) -> Any:
+def _resolve(memo: Memo, state: RequestState, verdict: Proof, offline: bool) -> Any:
+    sender = type(memo.request)
+    clerk_id = state.auth_if_pending_allowed.user_id
+    if clerk_id is None:
+        # A machine never becomes a user row (MCH-03). It loads models, too.
+        from django.contrib.auth.models import AnonymousUser
+
+        if offline and signals.clerk_auth_success.has_listeners(sender):
+            raise NotInMemory
+        nobody = AnonymousUser()
+        signals.clerk_auth_success.send_robust(
+            sender, user=nobody, source=verdict.source, auth=state.auth, request=memo.request
+        )
+        return nobody
+    if offline:
+        raise NotInMemory
     # It loads models, which are not there yet when an app's modules import our decorators.
     from clerk_views import accounts
 
-    sender = type(memo.request)
+    # What a machine token claims may have been put there by whoever made it, and describes no user.
+    describes = memo.config.user_source == "claims" and state.token_type == "session_token"
     try:
         resolved = accounts.resolve(
-            verdict.session[0],
-            json.loads(verdict.claims) if memo.config.user_source == "claims" else {},
+            clerk_id,
+            json.loads(verdict.claims) if describes else {},
             config=memo.config,
             budget=memo.budget,
             sender=sender,
@@ -114,7 +130,7 @@ def _resolve(memo: Memo, state: RequestState, verdict: Verdict) -> Any:
     signals.clerk_auth_success.send_robust(
         sender,
         user=resolved.user,
-        source=resolved.source,
+        source="api" if verdict.source == "api" else resolved.source,
         auth=state.auth_if_pending_allowed,  # nobody with open tasks comes here whom his view does not admit
         request=memo.request,
     )
@@ -246,9 +262,10 @@ def admit(
         NotInMemory: ``offline``, and memory does not suffice.
     """
     base = memo_of(request).request
-    page = is_page(request, view)
+    # Where no session counts, no browser can be helped by signing in.
+    page = is_page(request, view) and "session_token" in requirement.accepted
     try:
-        state = authenticate(request, offline=offline)
+        state = authenticate(request, accepts=requirement.accepted, offline=offline)
         if not page:
             state = state.without_redirect()
         elif state.is_handshake:
@@ -287,7 +304,8 @@ def refusal_of(requirement: Requirement, auth: ClerkAuth, url_kwargs: Mapping[st
     """See Requirement.refusal(); what was not met is logged, as the visitor is not told."""
     refusal = requirement.refusal(auth, url_kwargs)
     if refusal is not None:
-        logger.info("%.100r does not meet a view's requirement: %.200s", auth.user_id, refusal.detail)
+        whose = auth.user_id or auth.machine_id or auth.org_id
+        logger.info("%.100r does not meet a view's requirement: %.200s", whose, refusal.detail)
     return refusal
 
 

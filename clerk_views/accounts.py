@@ -25,8 +25,9 @@ from clerk_views import rows
 from clerk_views.api import Budget, get_api
 from clerk_views.conf import Config
 from clerk_views.conf import config as current_config
+from clerk_views.entries import CLOCKS, complain
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable, UserNotFound
-from clerk_views.freshness import CLOCKS, SHORT_MEMORY, Flight, Mark, Memory, complain, flights
+from clerk_views.freshness import SHORT_MEMORY, Flight, Mark, Memory, flights
 from clerk_views.profiles import Profile, absent, read_claims, read_profile
 from clerk_views.sync import described, sync_profile
 
@@ -165,8 +166,8 @@ class _Resolution:
             if flight.error is not None:
                 raise copy.copy(flight.error)
             user = _read(self.clerk_id)
-            if user is None and flight.profile is not None:
-                user = sync_profile(flight.profile, self.config, sender=self.sender)
+            if user is None and flight.brought is not None:
+                user = sync_profile(flight.brought, self.config, sender=self.sender)
             if user is not None:
                 return _admit(user, "cache", 0.0)
 
@@ -177,7 +178,7 @@ class _Resolution:
         lasting = self.config.cache_timeout
         if self.memory.broken:
             at, lasting = written, min(SHORT_MEMORY, lasting)
-        elif mark is None or mark.verdict == "turn":
+        elif mark is None:
             return 0.0
         elif mark.verdict == "barred":
             if user is not None and _is_active(user) and written > mark.at:
@@ -192,7 +193,7 @@ class _Resolution:
         until = at + lasting
         return until if at - CLOCKS <= time.time() < until else 0.0
 
-    def lead(self, user: AbstractBaseUser | None, flight: Flight) -> Resolved:
+    def lead(self, user: AbstractBaseUser | None, flight: Flight[Profile]) -> Resolved:
         """Compare the user with Clerk for everybody who asks meanwhile, in this process and the others."""
         claimed = False
         try:
@@ -215,10 +216,10 @@ class _Resolution:
                 self.memory.release()
             flights.land(flight, linger=OPEN_TRANSACTION if self.is_unseen(user, flight) else 0)
 
-    def is_unseen(self, user: AbstractBaseUser | None, flight: Flight) -> bool:
+    def is_unseen(self, user: AbstractBaseUser | None, flight: Flight[Profile]) -> bool:
         """Say whether there is a new row that others cannot see until our caller's transaction ends."""
         database = connections[router.db_for_write(get_user_model())]
-        return user is None and flight.profile is not None and flight.error is None and database.in_atomic_block
+        return user is None and flight.brought is not None and flight.error is None and database.in_atomic_block
 
     def wait_for_other_process(self) -> bool:
         """Wait for at most half of the budget, and say whether the turn is ours then; it is taken in any case."""
@@ -230,7 +231,7 @@ class _Resolution:
                 claimed = self.memory.claim()
         return claimed
 
-    def refresh(self, user: AbstractBaseUser | None, flight: Flight) -> Resolved:
+    def refresh(self, user: AbstractBaseUser | None, flight: Flight[Profile]) -> Resolved:
         source: Source = "api" if self.config.user_source == "api" else "cache"
         try:
             profile = self.fetch()
@@ -255,7 +256,7 @@ class _Resolution:
             return _admit(user, source, now + min(SHORT_MEMORY, self.config.cache_timeout))
         if profile.deleted:
             raise self.refuse(profile, "user-inactive")
-        flight.profile = profile
+        flight.brought = profile
         self.memory.remember(Mark(_synced_at(synced), "ok"))
         try:
             return _admit(synced, source, _synced_at(synced) + self.config.cache_timeout)

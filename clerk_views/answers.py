@@ -74,9 +74,29 @@ def is_page_navigation(request: HttpRequest) -> bool:
     return str(request.META.get("HTTP_ACCEPT", "")).startswith("text/html")
 
 
-def challenge(state: RequestState) -> str:
+def challenge(request: HttpRequest, state: RequestState) -> str:
     """Return the value of ``WWW-Authenticate`` (RFC 6750, section 3), with an error only if a token was refused."""
-    return 'Bearer error="invalid_token"' if state.carrier and not state.is_signed_in else "Bearer"
+    refused = state.carrier and not state.is_signed_in
+    return _challenge(request, error="invalid_token" if refused else None)
+
+
+def scope_challenge(request: HttpRequest, refusal: Refusal) -> str | None:
+    """Return what a machine token of too few scopes is told (RFC 6750, section 3.1); None for other refusals."""
+    return _challenge(request, error="insufficient_scope", scope=" ".join(refusal.scopes)) if refusal.scopes else None
+
+
+def _challenge(request: HttpRequest, **parameters: str | None) -> str:
+    """
+    Put a challenge together. A view that accepts OAuth tokens says besides where clients learn to get one.
+
+    Source: RFC 9728, section 5.1; Clerk's JavaScript SDKs, "protect".
+    """
+    memo = memo_of(request)
+    host = memo.config.frontend_api_host if "oauth_token" in memo.accepts else None
+    metadata = None if host is None else f"https://{host}/.well-known/oauth-protected-resource"
+    parameters = {"resource_metadata": metadata, **parameters}
+    told = ", ".join(f'{name}="{value}"' for name, value in parameters.items() if value is not None)
+    return f"Bearer {told}".rstrip()
 
 
 def detail(state: RequestState) -> str:
@@ -97,7 +117,7 @@ def unauthenticated(
         response = _to_sign_in(request, state, login_url, redirect_field_name)
     else:
         response = JsonResponse({"detail": detail(state), "code": state.auth.reason}, status=401)
-        response["WWW-Authenticate"] = challenge(state)
+        response["WWW-Authenticate"] = challenge(request, state)
     return response
 
 
@@ -157,7 +177,11 @@ def refused(request: HttpRequest, refusal: Refusal, *, page: bool) -> HttpRespon
     """Answer somebody who does not meet a requirement."""
     if page:
         return forbidden(request, refusal.reason, page=True)
-    return JsonResponse(refusal_body(refusal), status=403)
+    response = JsonResponse(refusal_body(refusal), status=403)
+    told = scope_challenge(request, refusal)
+    if told is not None:
+        response["WWW-Authenticate"] = told
+    return response
 
 
 def refusal_body(refusal: Refusal) -> dict[str, Any]:
@@ -253,7 +277,7 @@ def send_on(request: HttpRequest, state: RequestState, address: str, *, place: s
             _PAGE.format(title="You are not signed in", text="Signing in did not work. Try again in a moment."),
             status=401,
         )
-        response["WWW-Authenticate"] = challenge(state)
+        response["WWW-Authenticate"] = challenge(request, state)
     else:
         response = HttpResponseRedirect(address)
         count_turn(request, response, turn)

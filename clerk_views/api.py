@@ -15,7 +15,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -48,9 +48,17 @@ LOG_INTERVAL = 60.0  # seconds
 # Anybody can make up a nonce, and each costs a call. Clerk's rate limit is for those who mean it (I6).
 MAX_REFUSED_NONCES = 20  # within the window
 REFUSED_NONCES_WINDOW = 10.0  # seconds
+# The same goes for machine tokens, but for those that were good a while ago. A tenth of what Clerk allows a production
+# instance.
+MAX_REFUSED_TOKENS = 100  # within the window
+REFUSED_TOKENS_WINDOW = 10.0  # seconds
 # A session whose refresh was refused is not asked about again meanwhile; its browser has a handshake instead.
 REFUSED_REFRESH_PAUSE = 10.0  # seconds
 MAX_REFUSED_REFRESHES = 1024  # kept
+
+# What is answered about the thing that was asked for. The rest is about us, or about the API.
+REFUSALS = frozenset(range(400, 500)) - {408, 429}
+TOKEN_REFUSALS = frozenset({400, 404, 410, 422})
 
 T = TypeVar("T")
 
@@ -170,9 +178,15 @@ class _Breaker:
 
 
 class ClerkApi:
-    """Clerk's API for one secret key, address and timeout. Safe to use from several threads."""
+    """
+    Clerk's API for one secret key, address and timeout. Safe to use from several threads.
 
-    def __init__(self, secret_key: str, api_url: str, timeout: float) -> None:
+    Args:
+        key_setting: The setting that the key is from, for the log.
+    """
+
+    def __init__(self, secret_key: str, api_url: str, timeout: float, key_setting: str = "CLERK_SECRET_KEY") -> None:
+        self._key_setting = key_setting
         self._secret_key = secret_key
         self._api_url = api_url
         self._timeout = timeout
@@ -182,6 +196,7 @@ class ClerkApi:
         self._logged: dict[int, float] = {}
         self._refused_nonces: deque[float] = deque(maxlen=MAX_REFUSED_NONCES)
         self._refused_refreshes: dict[str, tuple[float, str]] = {}
+        self._refused_tokens: deque[float] = deque(maxlen=MAX_REFUSED_TOKENS)
 
     def __repr__(self) -> str:
         return f"<ClerkApi at {self._api_url}>"
@@ -312,8 +327,9 @@ class ClerkApi:
             left = self._refused_nonces[0] + REFUSED_NONCES_WINDOW - now
             if left > 0:
                 raise ClerkUnavailable("upstream-unavailable", "too many nonces were refused", retry_after=left)
+        path = "/v1/clients/handshake_payload"
         try:
-            answer = self._ask("GET", "/clients/handshake_payload", budget, query={"nonce": nonce}, member="directives")
+            answer = self._ask("GET", path, budget, _list_of("directives"), query={"nonce": nonce})
         except TokenRefused:
             self._refused_nonces.append(now)
             raise
@@ -338,9 +354,9 @@ class ClerkApi:
         if time.monotonic() < until:
             raise TokenRefused(reason, "refused a moment ago")
         query = {"suffixed_cookies": "true"} if suffixed else {}
-        path = f"/sessions/{session_id}/refresh"
+        path = f"/v1/sessions/{session_id}/refresh"
         try:
-            return self._ask("POST", path, budget, query=query, body=body, member="cookies")
+            return self._ask("POST", path, budget, _list_of("cookies"), query=query, body=body)
         except TokenRefused as refused:
             with self._lock:
                 while len(self._refused_refreshes) >= MAX_REFUSED_REFRESHES:
@@ -349,17 +365,52 @@ class ClerkApi:
                 self._refused_refreshes[session_id] = (time.monotonic() + REFUSED_REFRESH_PAUSE, refused.reason)
             raise
 
+    def verify_machine_token(
+        self, path: str, body: Mapping[str, str], budget: Budget, read: Callable[[Any], T], *, known: bool
+    ) -> T:
+        """
+        Ask what an opaque machine token is. Return what ``read`` makes of the answer.
+
+        Args:
+            path: Of the kind of token, with the slash in front. These calls are the only ones that are not below /v1.
+            read: Raises TokenRefused where the answer says that the token is bad, ValueError where it says nothing.
+            known: Whether this token was good a while ago.
+
+        Raises:
+            TokenRefused: Clerk knows no such token, or ``read`` refuses it.
+            ClerkUnavailable: There is no answer, or none about the token; or too many were refused of late.
+        """
+        now = time.monotonic()
+        if len(self._refused_tokens) == MAX_REFUSED_TOKENS and not known:
+            left = self._refused_tokens[0] + REFUSED_TOKENS_WINDOW - now
+            if left > 0:
+                raise ClerkUnavailable("upstream-unavailable", "too many machine tokens were refused", retry_after=left)
+        try:
+            return self._ask("POST", path, budget, read, body=body, refusals=TOKEN_REFUSALS, retry=True)
+        except TokenRefused:
+            self._refused_tokens.append(now)
+            raise
+
     def _ask(
         self,
         method: str,
         path: str,
         budget: Budget,
+        read: Callable[[Any], T],
         *,
-        query: Mapping[str, str],
-        member: str,
+        query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
-    ) -> list[Any]:
-        """Make a call that the SDK has no method for, and return a list out of the answer."""
+        refusals: Container[int] = REFUSALS,
+        retry: bool = False,
+    ) -> T:
+        """
+        Make a call that is not the SDK's, and return what ``read`` finds in the answer.
+
+        Args:
+            path: With the version, if it has one.
+            read: Raises ValueError where the answer is of no use.
+            refusals: Statuses that say something about what was asked, not about the API.
+        """
         _, transport = self._open()  # imported here, before time counts
         import httpx
         from clerk_backend_api.models import SDKError
@@ -368,7 +419,7 @@ class ClerkApi:
 
         request = httpx.Request(
             method,
-            f"{self._api_url}/v1{path}",
+            f"{self._api_url}{path}",
             params=query,
             json=None if body is None else dict(body),
             headers={
@@ -380,23 +431,19 @@ class ClerkApi:
             extensions={"timeout": httpx.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT).as_dict()},
         )
 
-        def fetch() -> list[Any]:
+        def fetch() -> T:
             # Below the client, which would write the address and so the nonce into its log.
             answer = transport.handle_request(request)
             text = answer.content.decode("utf-8", "replace")
-            if 400 <= answer.status_code < 500 and answer.status_code not in (408, 429):
+            if answer.status_code in refusals:
                 code = _error_code(text)
                 if code is not None and code != "clerk_key_invalid":
                     raise TokenRefused(code, f"status {answer.status_code}")
             if answer.status_code != 200:
                 raise SDKError("API error occurred", answer, text)
-            found = json.loads(text)
-            items = found.get(member) if isinstance(found, dict) else None
-            if not isinstance(items, list):
-                raise ValueError(f"no list of {member}")
-            return items
+            return read(json.loads(text))
 
-        return self._call(fetch, budget, retry=False)
+        return self._call(fetch, budget, retry=retry)
 
     def list_users(self, budget: Budget, *, limit: int, offset: int) -> list[Any]:
         """
@@ -530,8 +577,9 @@ class ClerkApi:
         if status in (401, 403):
             self._log_rarely(
                 logging.CRITICAL,
-                "Clerk's API refuses CLERK_SECRET_KEY (status %d). What is known here still serves, new users and "
-                "keys cannot be fetched. Compare the key with the API keys page of Clerk's dashboard.",
+                "Clerk's API refuses %s (status %d). What is known here still serves, nothing new can be fetched. "
+                "Compare the key with Clerk's dashboard.",
+                self._key_setting,
                 status,
             )
             return self._unavailable(probe, detail, reason="secret-key-invalid", answered=True)
@@ -596,6 +644,16 @@ def _lenient(error: ClerkBaseError) -> Any:
     return json.loads(error.body)
 
 
+def _list_of(member: str) -> Callable[[Any], list[Any]]:
+    def read(found: Any) -> list[Any]:
+        items = found.get(member) if isinstance(found, dict) else None
+        if not isinstance(items, list):
+            raise ValueError(f"no list of {member}")
+        return items
+
+    return read
+
+
 def _error_code(text: str) -> str | None:
     """
     Return the code of the first error in a refusal; None where the body is not of Clerk's error form.
@@ -629,7 +687,7 @@ def _pause(header: str | None) -> float:
 
 _lock = threading.Lock()
 _slots = threading.BoundedSemaphore(MAX_CALLS)
-_apis: dict[tuple[str, str, float], ClerkApi] = {}
+_apis: dict[tuple[str, str, float, str], ClerkApi] = {}
 
 
 def get_api(config: Config) -> ClerkApi:
@@ -644,7 +702,18 @@ def get_api(config: Config) -> ClerkApi:
             "CLERK_SECRET_KEY is not set, so Clerk's API cannot be asked. Copy the secret key from the API keys page "
             "of Clerk's dashboard into the setting or environment variable CLERK_SECRET_KEY."
         )
-    key = (config.secret_key, config.api_url, config.timeout)
+    return _api(config.secret_key, config, "CLERK_SECRET_KEY")
+
+
+def get_machine_api(config: Config) -> ClerkApi:
+    """Return the API as M2M tokens are verified: with CLERK_MACHINE_SECRET_KEY, where that is set. See get_api()."""
+    if config.machine_secret_key is None:
+        return get_api(config)
+    return _api(config.machine_secret_key, config, "CLERK_MACHINE_SECRET_KEY")
+
+
+def _api(secret_key: str, config: Config, key_setting: str) -> ClerkApi:
+    key = (secret_key, config.api_url, config.timeout, key_setting)
     superseded = []
     with _lock:
         api = _apis.pop(key, None)

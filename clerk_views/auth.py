@@ -28,13 +28,13 @@ class ClerkAuth:
         status: ``signed-in``, ``signed-out`` or ``pending`` (signed in, but with a task to finish at Clerk first;
             treated as signed out, except where a view admits such sessions).
         reason: Why nobody is signed in, as Clerk's kebab-case code; None when somebody is.
-        token_type: ``session_token``, or None when no token was accepted.
-        user_id: Clerk's id of the user (``user_…``); None when signed out.
-        session_id: Clerk's id of the session (``sess_…``); None when signed out.
-        expires_at: When the token expires, aware, in UTC; None when signed out.
+        token_type: ``session_token``, ``api_key``, ``m2m_token`` or ``oauth_token``; None when no token was accepted.
+        user_id: Clerk's id of the user (``user_…``); None when signed out, and for a token that is no user's.
+        session_id: Clerk's id of the session (``sess_…``); None when signed out, and for machine tokens.
+        expires_at: When the token expires, aware, in UTC; None when signed out, and for one that never does.
         token: The token itself, None when signed out. Left out of ``repr``, comparison and pickles.
         scopes: What a machine token may do; empty for sessions.
-        machine_id: Clerk's id of the machine; None for sessions.
+        machine_id: Clerk's id of the machine (``mch_…``); None for all but M2M tokens.
     """
 
     status: str
@@ -50,6 +50,7 @@ class ClerkAuth:
     # third of the memory.
     _claims: str = field(default="{}", repr=False)
     _actor: str | None = field(default=None, repr=False)
+    _owner: str | None = field(default=None, repr=False)  # the organisation whose machine token it is
     # Decoded when first asked for, which most requests never do, and kept for all requests that share this object.
     _decoded: Authorization | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -70,7 +71,11 @@ class ClerkAuth:
 
     @property
     def claims(self) -> Claims:
-        """The verified claims, read-only; empty when signed out. A fresh copy at each access."""
+        """
+        The verified claims, read-only; empty when signed out. A fresh copy at each access.
+
+        Of an opaque machine token: its custom claims, with its subject as ``sub`` and its id as ``jti``.
+        """
         return MappingProxyType(json.loads(self._claims))
 
     @property
@@ -84,8 +89,8 @@ class ClerkAuth:
 
     @property
     def org_id(self) -> str | None:
-        """Clerk's id of the active organisation (``org_…``); None without one."""
-        return self._authorization.org_id
+        """Clerk's id of the active organisation, or of the one whose API key it is (``org_…``); None without one."""
+        return self._owner or self._authorization.org_id
 
     @property
     def org_slug(self) -> str | None:
@@ -128,7 +133,7 @@ class ClerkAuth:
         Whether the user has all that is asked, as Clerk's ``auth.has()`` decides it. Never raises.
 
         Nothing asked is False; so is a value of the wrong type, None included, and everything that the token does not
-        tell.
+        tell. Of a machine token everything is: it has ``scopes``.
 
         Args:
             role: In the active organisation; ``org:`` may be left out.
@@ -171,6 +176,7 @@ class ClerkAuth:
                 self.machine_id,
                 self._claims,
                 self._actor,
+                self._owner,
             ),
         )
 
@@ -202,4 +208,38 @@ class ClerkAuth:
             token=token,
             _claims=text,
             _actor=None if actor is None else json.dumps(actor),
+        )
+
+    @classmethod
+    def from_machine(
+        cls,
+        token: str,
+        token_type: str,
+        claims: Claims,
+        text: str,
+        *,
+        scopes: tuple[str, ...],
+        expires: float | None,
+        actor: Any = None,
+    ) -> Self:
+        """
+        Whose machine token it is: a user's, an organisation's or a machine's, by the subject in its claims.
+
+        Args:
+            text: The claims as JSON text.
+            expires: UNIX seconds; None for never.
+            actor: Who acts for the subject; None for nobody.
+        """
+        subject = claims["sub"]
+        return cls(
+            status="signed-in",
+            token_type=token_type,
+            user_id=subject if subject.startswith("user_") else None,
+            expires_at=None if expires is None else datetime.fromtimestamp(expires, UTC),
+            token=token,
+            scopes=scopes,
+            machine_id=subject if subject.startswith("mch_") else None,
+            _claims=text,
+            _actor=None if actor is None else json.dumps(actor),
+            _owner=subject if subject.startswith("org_") else None,
         )

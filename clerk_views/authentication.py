@@ -5,6 +5,10 @@ With a publishable key a browser's cookies are judged as Clerk's own backend SDK
 decides there is in handshake.py, and here is what has to be done for it. Without one, a session token is verified and
 nothing more.
 
+Which kinds of token count is for the door to say, and looked at before anything is asked of anybody: a machine token
+counts only where its kind is accepted, and only in the header. Such a token is verified here where it is a JWT, and by
+machines.py where only Clerk can look into it.
+
 Every door asks here, so every door hears the same. A verdict on a token is remembered in this process until the token
 expires, under the token's SHA-256 and for one configuration; it names no Django user, who is looked up each time.
 """
@@ -20,14 +24,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.dispatch import Signal
 from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 
-from clerk_views import cookies, handshake, keys, signals, tokens
+from clerk_views import cookies, handshake, keys, machines, signals, tokens
 from clerk_views.api import Budget, get_api
 from clerk_views.auth import Claims, ClerkAuth
 from clerk_views.conf import Config, config
@@ -49,21 +53,32 @@ DEVELOPMENT_LEEWAY = 86_400.0
 # Headers of a request that Clerk is not told of when it renews a session: credentials that are none of its own.
 _KEPT_BACK = frozenset({"authorization", "cookie", "proxy-authorization"})
 
+SESSIONS_ALONE = ("session_token",)
+
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Verdict:
+@dataclass(slots=True, kw_only=True)
+class Proof:
     """
-    A good token, as this process remembers it.
+    A good token of whatever kind.
 
     Attributes:
+        source: "api" when Clerk was asked about it for this request, else "cache".
         fresh_until: UNIX seconds until which the user is known to be in sync, so that only the row need be read.
     """
 
     auth: ClerkAuth
     token: str = field(repr=False)
     claims: str = field(repr=False)  # JSON text, for the reason given in auth.py
+    source: Literal["api", "cache"] = "cache"
+    fresh_until: float = 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Verdict(Proof):
+    """A good JWT, as this process remembers it."""
+
     session: tuple[str, str]  # user id and session id: who it is
     issued: float
     not_before: float
@@ -71,7 +86,6 @@ class Verdict:
     key_id: str | None
     key: RSAPublicKey = field(repr=False)
     seen: cookies.Seen = field(repr=False)
-    fresh_until: float = 0.0
 
     def holds(self, ring: keys.KeyRing) -> bool:
         """Whether it still counts: the token not expired, and its key still one of Clerk's."""
@@ -98,7 +112,7 @@ class RequestState:
     auth: ClerkAuth
     carrier: str | None = None
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    verdict: Verdict | None = field(default=None, repr=False)
+    verdict: Proof | None = field(default=None, repr=False)
 
     @property
     def is_signed_in(self) -> bool:
@@ -136,8 +150,8 @@ class RequestState:
 
     @property
     def token_type(self) -> str | None:
-        """``session_token``; None when signed out."""
-        return "session_token" if self.verdict else None
+        """The kind of the verified token, pending sessions' included; None when signed out."""
+        return (self.verdict.auth.token_type or "session_token") if self.verdict else None
 
     @property
     def payload(self) -> Claims | None:
@@ -164,7 +178,10 @@ class Memo:
     request: HttpRequest
     config: Config
     budget: Budget
-    state: RequestState | None = None
+    accepts: tuple[str, ...]  # the kinds of token that count for whoever asked last
+    state: RequestState | None = None  # for these
+    judged: RequestState | None = None  # of the one credential that may count
+    kind: str | None = None  # of the bearer token, once looked at
     unavailable: ClerkUnavailable | None = None
     reported: set[tuple[int, str | None]] = field(default_factory=set)
     user: Any = None
@@ -174,6 +191,7 @@ class Memo:
     attached: bool = False
     auth: ClerkAuth | None = None  # what a view sees, once that is settled
     refusal: Any = None  # of the permission that REST framework asked last, see drf.py
+    looking: bool = False  # at what REST framework's permissions ask for, likewise
 
 
 def memo_of(request: Any) -> Memo:
@@ -187,7 +205,7 @@ def memo_of(request: Any) -> Memo:
     memo = request.__dict__.get(_ATTRIBUTE)
     if not isinstance(memo, Memo) or memo.request is not request:
         settings = config()
-        memo = Memo(request, settings, Budget(settings.timeout))
+        memo = Memo(request, settings, Budget(settings.timeout), settings.accepts_token)
         request.__dict__[_ATTRIBUTE] = memo
     return memo
 
@@ -200,11 +218,16 @@ def is_foreign(memo: Memo) -> bool:
     )
 
 
-def authenticate(request: Any, *, offline: bool = False) -> RequestState:
+def authenticate(
+    request: Any, *, accepts: tuple[str, ...] | None = None, early: bool = False, offline: bool = False
+) -> RequestState:
     """
     Say how a request stands with Clerk. Asks once per request, however often it is called.
 
     Args:
+        accepts: The kinds of token that count; None for those that counted last, at first CLERK_ACCEPTS_TOKEN.
+        early: The view is not known yet, and may accept another kind of token than ``accepts``; so one that is not
+            among these is no failure yet.
         offline: Answer from memory alone, for callers on an event loop.
 
     Raises:
@@ -213,24 +236,28 @@ def authenticate(request: Any, *, offline: bool = False) -> RequestState:
         ImproperlyConfigured: The settings allow no decision.
     """
     memo = memo_of(request)
-    if memo.unavailable is not None:
-        raise memo.unavailable
+    if accepts is not None and accepts != memo.accepts:
+        memo.accepts, memo.state, memo.auth = accepts, None, None
     if memo.state is None:
-        try:
-            memo.state = _decide(memo, offline)
-        except ClerkUnavailable as error:
-            memo.unavailable = error
-            raise
+        found = tokens.find(memo.request.META, memo.config)
+        mismatch = _mismatch(memo, found)
+        if mismatch is not None:
+            state = _not_accepted(memo, found, mismatch, early, offline)
+            if early:
+                return state
+            memo.state = state
+        else:
+            memo.state = _judged(memo, found, offline)
     return memo.state
 
 
-async def aauthenticate(request: Any) -> RequestState:
+async def aauthenticate(request: Any, *, accepts: tuple[str, ...] | None = None, early: bool = False) -> RequestState:
     """See authenticate()."""
     try:
-        return authenticate(request, offline=True)
+        return authenticate(request, accepts=accepts, early=early, offline=True)
     except NotInMemory:
-        # Only the network is waited for, never the database; so any thread will do.
-        return await sync_to_async(authenticate, thread_sensitive=False)(request)
+        # Only the network and a cache are waited for, never the database; so any thread will do.
+        return await sync_to_async(authenticate, thread_sensitive=False)(request, accepts=accepts, early=early)
 
 
 def report_failure(memo: Memo, reason: str, token: str | None, *, offline: bool = False) -> None:
@@ -271,17 +298,98 @@ class _Verdicts:
             self._entries.pop(digest, None)
 
 
-@lru_cache(maxsize=16)
-def _verdicts(fingerprint: str) -> _Verdicts:
+@lru_cache(maxsize=48)
+def _verdicts(fingerprint: str, token_type: str = "session_token") -> _Verdicts:
+    """Return the verdicts on one kind of token, so that none is ever taken for another's (MCH-01)."""
     return _Verdicts()
 
 
 os.register_at_fork(after_in_child=_verdicts.cache_clear)  # a lock held by another thread would stay held for ever
 
 
+def _mismatch(memo: Memo, found: tokens.Found) -> str | None:
+    """
+    Say why the credential is not of a kind that counts; None if it is, or may be.
+
+    Source: Clerk's backend SDK, "acceptsToken".
+    """
+    if found.carrier != "header":
+        if "session_token" in memo.accepts:
+            return None  # the cookies count, if there are any
+        return "No token in header" if len(memo.accepts) == 1 else "token-type-mismatch"
+    if memo.kind is None:
+        memo.kind = _kind(memo, found.bearer)
+    if memo.kind in memo.accepts:
+        return None
+    if memo.accepts == SESSIONS_ALONE and tokens.is_opaque(found.bearer or ""):
+        return "token-invalid"
+    return "token-type-mismatch"
+
+
+def _kind(memo: Memo, bearer: str | None) -> str:
+    # A session token that is known here need not be taken apart again.
+    if bearer is None or _verdicts(memo.config.fingerprint).get(_digest(bearer)) is not None:
+        return "session_token"  # what nobody can read is no machine's, at any rate
+    return tokens.kind(bearer)
+
+
+def _not_accepted(memo: Memo, found: tokens.Found, reason: str, early: bool, offline: bool) -> RequestState:
+    carrier = found.carrier if found.carrier == "header" else None  # cookies are not looked at
+    if carrier is not None and not early:
+        report_failure(memo, reason, found.bearer, offline=offline)
+        logger.info("A credential in the header was refused: %s (it is a %s)", reason, memo.kind)
+    auth, headers = ClerkAuth.signed_out(reason), handshake.report("signed-out", reason)
+    return RequestState("signed-out", reason, auth, carrier, headers)
+
+
+def _judged(memo: Memo, found: tokens.Found, offline: bool) -> RequestState:
+    if memo.unavailable is not None:
+        raise memo.unavailable
+    if memo.judged is None:
+        try:
+            if memo.kind is None or memo.kind == "session_token":
+                memo.judged = _decide(memo, found, offline)
+            else:
+                memo.judged = _decide_machine(memo, found, memo.kind, offline)
+        except ClerkUnavailable as error:
+            memo.unavailable = error
+            raise
+    return memo.judged
+
+
 @sensitive_variables()
-def _decide(memo: Memo, offline: bool) -> RequestState:
-    found = tokens.find(memo.request.META, memo.config)
+def _decide_machine(memo: Memo, found: tokens.Found, token_type: str, offline: bool) -> RequestState:
+    token = found.bearer or ""
+    try:
+        if tokens.is_opaque(token):
+            proof = _ask_about(token, token_type, memo, offline)
+        else:
+            proof = _judge(token, memo, offline, token_type=token_type)
+    except TokenRefused as refused:
+        # Clerk's own words for all that is wrong with a machine token, but for its class.
+        reason = refused.reason if refused.reason == "token-invalid" else "token-verification-failed"
+        return _conclude(memo, found, handshake.signed_out(reason), _Judged(None, refused, token), offline)
+    return _signed_in(proof, "header")
+
+
+@sensitive_variables()
+def _ask_about(token: str, token_type: str, memo: Memo, offline: bool) -> Proof:
+    if offline and tokens.is_opaque_shaped(token):
+        raise NotInMemory  # Django's cache may be on the network
+    found, asked = machines.verify(
+        token,
+        token_type,
+        memo.config,
+        memo.budget,
+        on_miss=lambda: _send_once(signals.clerk_cache_miss, memo, token, offline=False),
+    )
+    text = json.dumps(found.claims, separators=(",", ":"))
+    auth = ClerkAuth.from_machine(token, token_type, found.claims, text, scopes=found.scopes, expires=found.expires)
+    return Proof(auth=auth, token=token, claims=text, source="api" if asked else "cache")
+
+
+@sensitive_variables()
+def _decide(memo: Memo, found: tokens.Found, offline: bool) -> RequestState:
     if memo.config.publishable_key is not None and found.carrier != "header":
         return _by_cookies(memo, found, offline)
     if found.carrier is None:
@@ -487,7 +595,7 @@ def _told_headers(memo: Memo, carrier: str, token: str) -> dict[str, list[str]]:
     return told
 
 
-def _signed_in(verdict: Verdict, carrier: str, headers: tuple[tuple[str, str], ...] = ()) -> RequestState:
+def _signed_in(verdict: Proof, carrier: str, headers: tuple[tuple[str, str], ...] = ()) -> RequestState:
     return RequestState("signed-in", None, verdict.auth, carrier, headers, verdict)
 
 
@@ -562,18 +670,28 @@ def _judge_all(group: Iterable[str], memo: Memo, offline: bool, since: float = 0
 
 
 @sensitive_variables()
-def _judge(token: str, memo: Memo, offline: bool, *, since: float = 0, leeway: float | None = None) -> Verdict:
+def _judge(
+    token: str,
+    memo: Memo,
+    offline: bool,
+    *,
+    token_type: str = "session_token",
+    since: float = 0,
+    leeway: float | None = None,
+) -> Verdict:
     """
-    Return the verdict on a good token, out of memory if it is there.
+    Return the verdict on a good JWT, out of memory if it is there.
 
     Args:
+        token_type: What it has to be.
         since: See _judge_all().
         leeway: Clock difference allowed, in seconds; None for the configured one. What another one allows is not
             remembered.
     """
     settings = memo.config
     ring = keys.get_key_ring(settings)
-    verdicts = _verdicts(settings.fingerprint)
+    is_session = token_type == "session_token"
+    verdicts = _verdicts(settings.fingerprint, token_type)
     digest = _digest(token)
     verdict = verdicts.get(digest)
     if verdict is not None:
@@ -582,22 +700,34 @@ def _judge(token: str, memo: Memo, offline: bool, *, since: float = 0, leeway: f
                 raise TokenRefused(handshake.STALE)
             return verdict
         verdicts.drop(digest)
-    parsed = tokens.parse(token)
+    parsed = tokens.parse(token) if is_session else tokens.parse_machine(token, token_type)
     if parsed.seen.issued is not None and parsed.seen.issued < since:
         raise TokenRefused(handshake.STALE)
 
     def verify(key: RSAPublicKey) -> dict[str, Any]:
         _send_once(signals.clerk_cache_miss, memo, token, offline)
-        return tokens.verify(parsed, key, settings, leeway=leeway)
+        if is_session:
+            return tokens.verify(parsed, key, settings, leeway=leeway)
+        return tokens.verify_machine(parsed, key, settings, token_type)
 
     claims, key = _with_key(parsed, memo, offline, verify)
     text = json.dumps(claims, separators=(",", ":"))
     verdict = Verdict(
-        auth=ClerkAuth.from_session(token, claims, text),
+        auth=ClerkAuth.from_session(token, claims, text)
+        if is_session
+        else ClerkAuth.from_machine(
+            token,
+            token_type,
+            claims,
+            text,
+            scopes=tokens.scopes_of(claims, token_type),
+            expires=claims["exp"],
+            actor=claims.get("act"),
+        ),
         token=token,
         claims=text,
-        session=(claims["sub"], claims["sid"]),
-        issued=claims["iat"],
+        session=(claims["sub"], claims["sid"] if is_session else ""),
+        issued=claims.get("iat", 0),
         not_before=claims.get("nbf", 0),
         expires=claims["exp"],
         key_id=parsed.key_id,

@@ -9,12 +9,11 @@ E002..E020  a setting's own rule (conf.SETTINGS says which id is whose), and for
 E021        secret and publishable key of different instances
 E022        a CLERK_* name that does not exist
 E023        a satellite without an address
-W031        a setting that does nothing in this version
 W032        origins are not checked
 W033        plain http:// origins (with --deploy)
 E034        the stand-in for Clerk configured (with --deploy)
 E035, W036  middleware missing or in the wrong order
-E038..E044, E046  rules of single settings, too
+E037..E046  rules of single settings, too
 W050        revoked sessions are looked for where nobody notes them
 E047        a sign-in page that is the view which sends visitors there
 E048        a class-based view whose clerk_… attributes are wrong, or that nobody asks
@@ -38,7 +37,7 @@ from django.urls import NoReverseMatch, URLResolver, get_resolver, reverse
 from django.utils.module_loading import import_string
 
 from clerk_views import keys
-from clerk_views.conf import RESERVED_SETTINGS, SETTINGS, Config, SettingError, quoted, read_raw
+from clerk_views.conf import SETTINGS, Config, SettingError, quoted, read_raw
 from clerk_views.requirements import ATTRIBUTES, Requirement
 
 Problem = checks.CheckMessage
@@ -218,20 +217,12 @@ def check_relations(**kwargs: object) -> list[Problem]:
 
 
 def check_names(**kwargs: object) -> list[Problem]:
-    """Look for CLERK_* names that do nothing: misspelt, or of a later version."""
-    known = {setting.name for setting in SETTINGS} | set(RESERVED_SETTINGS)
+    """Look for CLERK_* names that do nothing."""
+    known = {setting.name for setting in SETTINGS}
     found = sorted(name for name in dir(settings) if name.startswith("CLERK_"))
     problems = []
     for name in found:
-        if name in RESERVED_SETTINGS:
-            problems.append(
-                _warning(
-                    "W031",
-                    f"{name} does nothing in this version of clerk_views.",
-                    "Remove it, so that nobody relies on it, or silence this check until a version uses it.",
-                )
-            )
-        elif name not in known:
+        if name not in known:
             # Compared without the prefix, which would make every two names look alike.
             words = {word.removeprefix("CLERK_"): word for word in sorted(known)}
             near = difflib.get_close_matches(name.removeprefix("CLERK_"), words, n=3)

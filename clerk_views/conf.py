@@ -29,6 +29,9 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 #: The version of Clerk's APIs that handshakes and session refreshes are written for.
 CLERK_API_VERSION = "2026-05-12"
 
+#: The kinds of token, by Clerk's names for them.
+TOKEN_TYPES = ("session_token", "api_key", "m2m_token", "oauth_token")
+
 #: Columns that carry privileges or identity. The sync never writes them, whatever CLERK_USER_FIELDS says.
 PRIVILEGE_FIELDS = frozenset(
     {"id", "pk", "password", "is_staff", "is_superuser", "is_admin", "groups", "user_permissions", "is_active"}
@@ -148,6 +151,48 @@ def _secret_key(value: Any) -> str | None:
             "dashboard.",
         )
     return text
+
+
+def _machine_secret_key(value: Any) -> str | None:
+    text = _text(value)
+    if text is not None and not re.fullmatch(r"ak_[!-~]+", text):
+        raise SettingError(
+            f"is not a machine's secret key; it is {shown(text)}.",
+            "Copy the secret key of this application's machine (it starts with 'ak_') from the machines page of "
+            "Clerk's dashboard, or remove the setting to ask with CLERK_SECRET_KEY.",
+        )
+    return text
+
+
+def token_types(value: Any) -> tuple[str, ...]:
+    """
+    Return the kinds of token that "any", one name or several stand for, in a fixed order.
+
+    Raises:
+        TypeError: It is neither text nor a list, tuple or set.
+        ValueError: There is none, or one that nobody knows.
+    """
+    if not isinstance(value, (str, list, tuple, set, frozenset)):
+        raise TypeError(f"must be one of {', '.join(TOKEN_TYPES)}, a list of them, or any; it is {shown(value)}.")
+    if value == "any":
+        return TOKEN_TYPES
+    names = [value] if isinstance(value, str) else list(value)
+    for name in names:
+        if name not in TOKEN_TYPES:
+            seen = quoted(name) if isinstance(name, str) else shown(name)
+            raise ValueError(f"has {seen}, which is none of {', '.join(TOKEN_TYPES)}; or any, alone, for all of them.")
+    if not names:
+        raise ValueError("is empty, so nobody could ever come in.")
+    return tuple(name for name in TOKEN_TYPES if name in names)
+
+
+def _accepted_tokens(value: Any) -> tuple[str, ...]:
+    try:
+        return token_types(value)
+    except (TypeError, ValueError) as error:
+        raise SettingError(
+            str(error), 'Write for example ["session_token", "api_key"], or remove the setting.'
+        ) from None
 
 
 def _publishable_key(value: Any) -> PublishableKey | None:
@@ -467,6 +512,22 @@ SETTINGS: tuple[Setting, ...] = (
         "Text or list, compared exactly with `iss`. Derived from the publishable key.",
     ),
     Setting(
+        "CLERK_ACCEPTS_TOKEN",
+        "E037",
+        ["session_token"],
+        _accepted_tokens,
+        "Kinds of token that views accept which do not say it themselves: `session_token`, `api_key`, `m2m_token`, "
+        '`oauth_token`; one, a list, or `"any"`.',
+    ),
+    Setting(
+        "CLERK_MACHINE_SECRET_KEY",
+        "E045",
+        None,
+        _machine_secret_key,
+        "Secret key of this application's machine, to verify M2M tokens with. Without it `CLERK_SECRET_KEY` is used.",
+        from_environment=True,
+    ),
+    Setting(
         "CLERK_USER_SOURCE",
         "E013",
         "api",
@@ -545,13 +606,6 @@ SETTINGS: tuple[Setting, ...] = (
     ),
 )
 
-#: Names that later versions give a meaning to. Known, so that they are no misspelling; a check says they do nothing
-#: yet.
-RESERVED_SETTINGS = (
-    "CLERK_ACCEPTS_TOKEN",
-    "CLERK_MACHINE_SECRET_KEY",
-)
-
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 
@@ -580,6 +634,8 @@ class Config:
         self.clock_skew: float = parsed["CLERK_CLOCK_SKEW_IN_MS"] / 1000  # seconds
         self.cache_timeout: int = parsed["CLERK_CACHE_TIMEOUT"]  # seconds
         self.cache_alias: str = parsed["CLERK_CACHE_ALIAS"] or "default"
+        self.accepts_token: tuple[str, ...] = parsed["CLERK_ACCEPTS_TOKEN"]
+        self.machine_secret_key: str | None = parsed["CLERK_MACHINE_SECRET_KEY"]
         self.publishable_key: PublishableKey | None = parsed["CLERK_PUBLISHABLE_KEY"]
         self.user_source: str = parsed["CLERK_USER_SOURCE"]
         self.user_fields: Mapping[str, str | None] = parsed["CLERK_USER_FIELDS"]

@@ -19,7 +19,8 @@ from typing_extensions import Unpack
 from clerk_views import answers, csrf
 from clerk_views.access import attach, attach_clerk, keep_refusal, load_user, refusal_of
 from clerk_views.auth import ClerkAuth
-from clerk_views.authentication import NOBODY, RequestState, authenticate, is_foreign, memo_of
+from clerk_views.authentication import NOBODY, Memo, RequestState, authenticate, is_foreign, memo_of
+from clerk_views.conf import TOKEN_TYPES
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
 from clerk_views.requirements import Asked, Refusal, Requirement
 
@@ -32,9 +33,9 @@ class ClerkAuthenticationFailed(exceptions.AuthenticationFailed):
     none. Ours always has one, so the status stays (RFC 9110, section 11.6.1).
     """
 
-    def __init__(self, state: RequestState) -> None:
+    def __init__(self, request: Request, state: RequestState) -> None:
         super().__init__({"detail": answers.detail(state), "code": state.auth.reason})
-        self.auth_header = answers.challenge(state)
+        self.auth_header = answers.challenge(memo_of(request).request, state)
 
     @property
     def status_code(self) -> int:
@@ -60,6 +61,9 @@ class ClerkAuthentication(BaseAuthentication):
     """
     Authenticate by Clerk. ``request.user`` is the Django user, ``request.auth`` and ``request.clerk`` the ClerkAuth.
 
+    Which kinds of token count is what the view's permissions say (``clerk_accepts_token``), else CLERK_ACCEPTS_TOKEN.
+    The user of a token that is a machine's or an organisation's is anonymous; ``request.auth`` says whose it is.
+
     Another scheme's credential, a bearer token that is plainly another scheme's, and a stale cookie are left to the
     next class. A bad Clerk bearer is 401. A cookie on an unsafe method needs Django's CSRF token (CSR-01).
     """
@@ -74,9 +78,11 @@ class ClerkAuthentication(BaseAuthentication):
             attach_clerk(request)  # whoever asks is told; the user is for the next class to find
             return None
         try:
-            state = authenticate(request).without_redirect()
+            asked = [] if view is None else _asked(view, memo)
+            accepts = _accepted(asked, memo)
+            state = authenticate(request, accepts=accepts, early=memo.looking).without_redirect()
             auth = state.auth
-            if auth.is_pending and view is not None and any(asked.allow_pending for asked in _requirements(view)):
+            if auth.is_pending and any(requirement.allow_pending for requirement in asked):
                 auth = state.auth_if_pending_allowed
             attach(request, auth)
             if auth.is_authenticated:
@@ -87,13 +93,13 @@ class ClerkAuthentication(BaseAuthentication):
             raise ClerkServiceUnavailable(error) from error
         except AccountRefused as error:
             raise _denied(error.reason) from error
-        if state.carrier == "header" and not state.is_signed_in:
-            raise ClerkAuthenticationFailed(state)
+        if state.carrier == "header" and not state.is_signed_in and not memo.looking:
+            raise ClerkAuthenticationFailed(request, state)
         return None
 
     def authenticate_header(self, request: Request) -> str:
         """Return the challenge for ``WWW-Authenticate``."""
-        return answers.challenge(_state(request))
+        return answers.challenge(memo_of(request).request, _state(request))
 
 
 class IsClerkAuthenticated(permissions.BasePermission):
@@ -158,6 +164,27 @@ def _state(request: Request) -> RequestState:
     return NOBODY if memo.state is None or is_foreign(memo) else memo.state.without_redirect()
 
 
+def _asked(view: APIView, memo: Memo) -> list[Requirement]:
+    """
+    Return what the view's permissions ask for; nothing while it is being asked already.
+
+    A view that chooses its permissions by ``request.user`` comes back here while they are asked for.
+    """
+    if memo.looking:
+        return []
+    memo.looking = True
+    try:
+        return list(_requirements(view))
+    finally:
+        memo.looking = False
+
+
+def _accepted(asked: list[Requirement], memo: Memo) -> tuple[str, ...]:
+    """Return the kinds of token that one or another permission accepts. Each looks at its own once more."""
+    found = {name for requirement in asked for name in requirement.accepted} or memo.config.accepts_token
+    return tuple(name for name in TOKEN_TYPES if name in found)
+
+
 def _requirements(view: APIView) -> Iterator[Requirement]:
     """Return what the view's permissions ask for, however they are composed."""
     permissions: list[Any] = list(view.get_permissions())
@@ -200,6 +227,9 @@ def _prepare(view: APIView, request: Request) -> None:
             response.data = {"detail": answers.detail(state), "code": state.auth.reason}
         elif code == "permission_denied" and memo.refusal is not None:
             response.data = answers.refusal_body(memo.refusal)
+            told = answers.scope_challenge(memo.request, memo.refusal)
+            if told is not None:
+                response["WWW-Authenticate"] = told
         problem = memo.user_error
         if isinstance(problem, AccountRefused) and problem.rewrite is not None:
             # REST framework takes back the transaction of a refused request; rendering comes after its end.

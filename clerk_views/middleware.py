@@ -52,7 +52,7 @@ class ClerkMiddleware:
             return self.__acall__(request)
         if _may_skip_csrf(request):
             try:
-                _skip_csrf(request, authenticate(request))
+                _skip_csrf(request, authenticate(request, early=True))
             except ClerkUnavailable as problem:
                 return self._finish(request, answer(request, problem))
         attach(request)
@@ -67,7 +67,7 @@ class ClerkMiddleware:
         if asks or request.META.get("HTTP_AUTHORIZATION") or answers.is_page_navigation(request):
             may_skip_csrf = _may_skip_csrf(request)
             try:
-                state = await aauthenticate(request)
+                state = await aauthenticate(request, early=True)
                 if may_skip_csrf:
                     _skip_csrf(request, state)
             except ClerkUnavailable as problem:
@@ -87,7 +87,7 @@ class ClerkMiddleware:
         """
         if is_page(request, view):
             with suppress(ClerkUnavailable):  # whoever wants to know who it is will hear of it
-                if authenticate(request).is_handshake:
+                if authenticate(request, early=True).is_handshake:
                     return answers.Handshake()
         if self._login_is_required and getattr(view, "login_required", True):
             try:

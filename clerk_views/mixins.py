@@ -84,6 +84,8 @@ class ClerkLoginRequiredMixin(_ClerkMixin):
     clerk_plan: Any = None
     clerk_reverification: Any = None
     clerk_organization: Any = False
+    clerk_accepts_token: Any = None
+    clerk_scopes: Any = None
     clerk_condition: Any = None
     clerk_allow_pending: Any = False
     clerk_allow_impersonation: Any = True

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, Self, TypedDict
 
 from django.core.exceptions import ImproperlyConfigured
 
-from clerk_views import authorization
+from clerk_views import authorization, conf
 from clerk_views.auth import ClerkAuth
 
 #: Attributes of class-based views start so; the rest is the keyword.
@@ -35,6 +36,8 @@ class Asked(TypedDict, total=False):
     plan: str | None
     reverification: str | Mapping[str, Any] | None
     organization: bool | str
+    accepts_token: str | Sequence[str] | None
+    scopes: Sequence[str] | None
     condition: Condition | None
     allow_pending: bool
     allow_impersonation: bool
@@ -58,11 +61,13 @@ class Refusal:
         reverification: What to prove once more, as Clerk's browser helper expects it: a preset's name, or level and
             ``afterMinutes``. None when proving anything would not help.
         detail: For the log: which part of the requirement was not met.
+        scopes: What a token must have that this one has not; empty when other scopes would not help.
     """
 
     reason: str = "not-authorized"
     reverification: str | Mapping[str, Any] | None = None
     detail: str = ""
+    scopes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +85,10 @@ class Requirement:
             ``{"level": ..., "afterMinutes": ...}``.
         organization: True: one must be active. Text: the name of the URL's keyword argument in which the active
             organisation's id or slug must stand.
+        accepts_token: Which kinds of token may be brought: one of ``session_token``, ``api_key``, ``m2m_token``,
+            ``oauth_token``, a list of them, or "any". None: those of ``CLERK_ACCEPTS_TOKEN``. Machine tokens count in
+            the Authorization header alone, and have neither role nor permission.
+        scopes: Which the token must have, all of them. A session has none.
         condition: Anything else, asked with the ClerkAuth. Asked in a thread, so it may read the database.
         allow_pending: Whether a session that has tasks to finish at Clerk counts as signed in.
         allow_impersonation: Whether somebody who acts for the user (an ``act`` claim) may pass.
@@ -101,6 +110,8 @@ class Requirement:
     plan: str | None = None
     reverification: str | Mapping[str, Any] | None = None
     organization: bool | str = False
+    accepts_token: str | Sequence[str] | None = None
+    scopes: Sequence[str] | None = None
     condition: Condition | None = None
     allow_pending: bool = False
     allow_impersonation: bool = True
@@ -113,6 +124,7 @@ class Requirement:
             value = getattr(self, name)
             if value is not None:
                 check(value)
+        self._settle_tokens()
         for name in ("allow_pending", "allow_impersonation", "raise_exception"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r:.100}.")
@@ -129,6 +141,39 @@ class Requirement:
                 "count as true before it has run."
             )
 
+    def _settle_tokens(self) -> None:
+        """Bring ``accepts_token`` and ``scopes`` into one form each, a tuple or None."""
+        if self.accepts_token is not None:
+            try:
+                accepted = conf.token_types(self.accepts_token)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"accepts_token {error}") from None
+            object.__setattr__(self, "accepts_token", accepted)
+            asked = [name for name in _CHECKS if getattr(self, name) is not None]
+            if "session_token" not in accepted and asked:
+                raise ValueError(
+                    f"{asked[0]} is what sessions have, and accepts_token admits none: nobody could ever come in. Ask "
+                    "for scopes instead."
+                )
+        if self.scopes is not None:
+            if not isinstance(self.scopes, (list, tuple, set, frozenset)):
+                raise TypeError(f"scopes must be a list of texts, not {self.scopes!r:.100}.")
+            for scope in self.scopes:
+                if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
+                    raise ValueError(
+                        f"scopes has {scope!r:.100}, which no token has: a scope is text without blanks or quotes."
+                    )
+            if not self.scopes:
+                raise ValueError("scopes is empty, so it asks for nothing. Leave it out.")
+            if self.accepts_token == ("session_token",):
+                raise ValueError("scopes is what machine tokens have, and accepts_token admits none.")
+            object.__setattr__(self, "scopes", tuple(self.scopes))
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """The kinds of token that may be brought, in the order of ``conf.TOKEN_TYPES``."""
+        return conf.config().accepts_token if self.accepts_token is None else tuple(self.accepts_token)
+
     def refusal(self, auth: ClerkAuth, url_kwargs: Mapping[str, Any]) -> Refusal | None:
         """
         Say why somebody who is signed in may not pass; None if he may.
@@ -141,10 +186,15 @@ class Requirement:
         """
         if auth.is_pending and not self.allow_pending:
             return Refusal(detail="pending session")
+        if auth.token_type not in self.accepted:
+            return Refusal("token-type-mismatch", detail="accepts_token")
         if auth.is_impersonated and not self.allow_impersonation:
             return Refusal(detail="impersonation")
         if self.organization is not False and not self._organization_fits(auth, url_kwargs):
             return Refusal(detail="organization")
+        if self.scopes is not None and not set(self.scopes) <= set(auth.scopes):
+            by_machine = auth.token_type != "session_token"
+            return Refusal(detail="scopes", scopes=tuple(self.scopes) if by_machine else ())
         asked = {name: getattr(self, name) for name in _DIMENSIONS if getattr(self, name) is not None}
         if asked and not auth.has(**asked):
             return Refusal(detail=", ".join(f"{name}={value!r:.100}" for name, value in asked.items()))
@@ -243,6 +293,8 @@ _CHECKS: Mapping[str, Callable[[object], object]] = {
     "plan": authorization.check_plan,
     "reverification": authorization.parse_reverification,
 }
+# Source: RFC 6749, section 3.3.
+_SCOPE = re.compile(r"[!#-\[\]-~]+")
 _DIMENSIONS = ("role", "permission", "feature", "plan")
 _OWN_NAMES = ("optional", "login_url", "redirect_field_name", "raise_exception")  # Django's, without the prefix
 

@@ -34,12 +34,17 @@ MAX_CANDIDATES = 4
 MAX_JSON_DEPTH = 16
 LAST_TIME = 253_402_300_799  # the last second of the year 9999, where Python's calendar ends
 
-#: Prefixes of Clerk's opaque machine tokens. Source: Clerk, "machine tokens"; ``m2m_`` is the older spelling.
-MACHINE_PREFIXES = ("ak_", "oat_", "mt_", "m2m_")
+# Prefixes of Clerk's opaque machine tokens. Source: Clerk, "machine tokens"; ``m2m_`` is the older spelling.
+_PREFIXES = {"ak_": "api_key", "oat_": "oauth_token", "mt_": "m2m_token", "m2m_": "m2m_token"}
+MACHINE_PREFIXES = tuple(_PREFIXES)
 
 # All classes of token are signed with the same key, so the class must be looked at. Absent: minted before categories;
 # the second: the instance opted out of them. Source: Clerk's JavaScript backend SDK, "token categories".
 _SESSION_CATEGORIES = ("cl_B7d4PD111AAA", "cl_I7d4PD111III")
+_M2M_CATEGORY = "cl_B7d4PD333AAA"
+# Clerk's SDKs look at no category of an OAuth access token. One of another class is none, whatever "typ" says.
+_OAUTH_CATEGORIES = ("cl_I7d4PD111III",)
+_OAUTH_TYPES = ("at+jwt", "application/at+jwt")  # RFC 9068, section 2.1
 _REFUSED_HEADER_MEMBERS = ("crit", "b64", "zip", "enc", "cty", "jwk", "jku", "x5u", "x5c")
 
 _SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
@@ -48,6 +53,16 @@ _BEARER = re.compile(r"bearer ([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE | re.ASCII)
 _BEARER_SCHEME = re.compile(r"[\x00-\x20]*bearer(?![!#$%&'*+.^_`|~0-9A-Za-z-])", re.IGNORECASE | re.ASCII)
 _SECOND_BEARER = re.compile(r",[\x00-\x20]*bearer(?![!#$%&'*+.^_`|~0-9A-Za-z-])", re.IGNORECASE | re.ASCII)
 _USER_ID = re.compile(r"user_[A-Za-z0-9]{1,250}")
+_MACHINE_ID = re.compile(r"mch_[A-Za-z0-9]{1,250}")
+_ORGANIZATION_ID = re.compile(r"org_[A-Za-z0-9]{1,250}")
+# Whose a token of a type can be. What is nobody's of these is refused, not admitted as nobody's.
+_SUBJECTS = {
+    "api_key": (_USER_ID, _ORGANIZATION_ID),
+    "oauth_token": (_USER_ID,),
+    "m2m_token": (_MACHINE_ID,),
+}
+# Ids have 32 hexadecimal digits; the secrets that stand for them come in both alphabets of base64, and in any length.
+_OPAQUE = re.compile(r"[A-Za-z0-9+/_-]{16,512}={0,2}")
 _SESSION_ID = re.compile(r"[A-Za-z0-9_]{1,255}")
 _KEY_ID = re.compile(r"[ -~]{1,256}")
 
@@ -138,6 +153,42 @@ def is_foreign(token: str, config: Config) -> bool:
         return False
 
 
+def kind(token: str) -> str:
+    """
+    Return which kind of token this claims to be: one of ``conf.TOKEN_TYPES``. Nothing of it is verified.
+
+    By its exact prefix or, of a JWT, by what it says of itself; what is neither is a session token, if anything.
+    Source: Clerk's backend SDK, "token types"; machines are looked for before OAuth clients.
+    """
+    for prefix, name in _PREFIXES.items():
+        if token.startswith(prefix):
+            return name
+    if not _is_shaped(token):
+        return "session_token"
+    header, payload, _ = token.split(".")
+    try:
+        if str(_json_object(_decode(payload)).get("sub")).startswith("mch_"):
+            return "m2m_token"
+        return "oauth_token" if _json_object(_decode(header)).get("typ") in _OAUTH_TYPES else "session_token"
+    except TokenRefused:
+        return "session_token"
+
+
+def is_opaque(token: str) -> bool:
+    """Whether this is, by its prefix, a machine token that only Clerk can look into."""
+    return token.startswith(MACHINE_PREFIXES)
+
+
+def is_opaque_shaped(token: str) -> bool:
+    """Whether an opaque token looks like one of Clerk's behind its prefix, so that asking costs no call in vain."""
+    return _OPAQUE.fullmatch(token.partition("_")[2]) is not None
+
+
+def is_subject(value: Any, token_type: str) -> TypeGuard[str]:
+    """Whether this can be whose machine token of this type it is."""
+    return isinstance(value, str) and any(pattern.fullmatch(value) for pattern in _SUBJECTS[token_type])
+
+
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """A token of the right shape and class, its signature not looked at yet."""
@@ -175,6 +226,36 @@ def parse(token: str) -> Parsed:
     Raises:
         TokenRefused: ``token-invalid``, ``token-invalid-algorithm`` or ``token-type-mismatch``.
     """
+    return _parse(token, _SESSION_CATEGORIES, ("JWT",))
+
+
+def parse_machine(token: str, token_type: str) -> Parsed:
+    """
+    Take a machine token apart that is a JWT, and check its shape and header.
+
+    Raises:
+        TokenRefused: ``token-invalid`` for a category that is not a machine's, else ``token-verification-failed``.
+
+    Source: Clerk's backend SDK, "machine tokens"; stricter about what an OAuth access token's header says.
+    """
+    try:
+        if token_type == "m2m_token":
+            return _parse(token, (_M2M_CATEGORY,), ("JWT",), must_have_category=True)
+        return _parse(token, _OAUTH_CATEGORIES, _OAUTH_TYPES)
+    except TokenRefused as refused:
+        is_category = token_type == "m2m_token" and str(refused).startswith("cat ")
+        raise TokenRefused("token-invalid" if is_category else "token-verification-failed", str(refused)) from None
+
+
+def _parse(
+    token: str, categories: tuple[str, ...], types: tuple[str, ...], *, must_have_category: bool = False
+) -> Parsed:
+    """
+    Take a JWT apart.
+
+    Raises:
+        TokenRefused: ``token-invalid``, ``token-invalid-algorithm`` or ``token-type-mismatch``.
+    """
     if len(token) > MAX_TOKEN_LENGTH:
         raise TokenRefused("token-invalid", f"longer than {MAX_TOKEN_LENGTH} characters")
     if not _SHAPE.fullmatch(token):
@@ -187,10 +268,10 @@ def parse(token: str) -> Parsed:
         raise TokenRefused("token-invalid-algorithm", f"alg is {header.get('alg')!r:.100}")
     if any(name in header for name in _REFUSED_HEADER_MEMBERS):
         raise TokenRefused("token-invalid", "a header member that no session token has")
-    if "cat" in header and header["cat"] not in _SESSION_CATEGORIES:
-        raise TokenRefused("token-type-mismatch", f"cat is {header['cat']!r:.100}")
-    if header.get("typ", "JWT") != "JWT":
-        raise TokenRefused("token-type-mismatch", f"typ is {header['typ']!r:.100}")
+    if ("cat" in header or must_have_category) and header.get("cat") not in categories:
+        raise TokenRefused("token-type-mismatch", f"cat is {header.get('cat')!r:.100}")
+    if header.get("typ", "JWT") not in types:
+        raise TokenRefused("token-type-mismatch", f"typ is {header.get('typ')!r:.100}")
     key_id = header.get("kid")
     if "kid" in header and not (isinstance(key_id, str) and _KEY_ID.fullmatch(key_id)):
         raise TokenRefused("token-invalid", "kid is not 1 to 256 printable characters")
@@ -285,16 +366,85 @@ def verify(
     return claims
 
 
-def _check_claims(claims: Mapping[str, Any], config: Config, leeway: float) -> None:
-    """Check what PyJWT leaves open: exact types and ranges, and Clerk's own claims."""
-    exp, iat = _time(claims, "exp"), _time(claims, "iat")
-    latest = now() + leeway  # PyJWT cuts fractions of a second off
-    if iat > latest:
+def verify_machine(parsed: Parsed, key: RSAPublicKey, config: Config, token_type: str) -> dict[str, Any]:
+    """
+    Return the claims of a machine token, a JWT, whose signature, times, issuer, audience and subject hold.
+
+    An OAuth access token must name the audience where one is configured; an M2M token, whose audience is other
+    machines, only must not name another. No page obtained it, so there is no party to compare.
+
+    Raises:
+        TokenRefused: ``token-invalid-signature`` or ``token-verification-failed``.
+
+    Source: Clerk's backend SDK, "machine tokens"; the issuer is compared besides.
+    """
+    import jwt  # see verify()
+
+    try:
+        claims: dict[str, Any] = jwt.decode(
+            parsed.token,
+            key,
+            algorithms=["RS256"],
+            leeway=config.clock_skew,
+            issuer=config.issuers or None,
+            options={"require": ["exp", "sub"], "verify_aud": False},
+        )
+        _check_times(claims, config.clock_skew)
+        audience = _audience(claims)
+    except jwt.InvalidSignatureError:
+        raise TokenRefused("token-invalid-signature") from None
+    except TokenRefused as refused:
+        raise TokenRefused("token-verification-failed", str(refused)) from None
+    except (jwt.PyJWTError, TypeError) as error:  # TypeError: PyJWT before 2.15, for times of odd types
+        raise TokenRefused("token-verification-failed", type(error).__name__) from None
+    if not is_subject(claims["sub"], token_type):
+        raise TokenRefused("token-verification-failed", "sub is nobody who has such a token")
+    if config.audience and (audience or token_type == "oauth_token") and not set(audience) & set(config.audience):
+        raise TokenRefused("token-verification-failed", "aud is another")
+    return claims
+
+
+def scopes_of(claims: Mapping[str, Any], token_type: str) -> tuple[str, ...]:
+    """
+    Return the scopes of a machine token that is a JWT; none where they are not told.
+
+    Source: Clerk's backend SDK, "machine tokens".
+    """
+    first, second = ("scopes", "aud") if token_type == "m2m_token" else ("scp", "scope")
+    value = claims[first] if first in claims else claims.get(second)  # told to be none, it is none
+    if isinstance(value, str):
+        return tuple(value.split())
+    return scopes_in(value)
+
+
+def scopes_in(value: Any) -> tuple[str, ...]:
+    """Return a list of scopes as it came; none where it is anything else."""
+    return tuple(value) if isinstance(value, list) and all(isinstance(item, str) for item in value) else ()
+
+
+def _check_times(claims: Mapping[str, Any], leeway: float) -> None:
+    """Check what PyJWT leaves open about times: exact types and ranges, and fractions of a second."""
+    exp, latest = _time(claims, "exp"), now() + leeway
+    if "iat" in claims and _time(claims, "iat") > latest:
         raise TokenRefused("token-iat-in-the-future")
     if "nbf" in claims and _time(claims, "nbf") > latest:
         raise TokenRefused("token-not-active-yet")
-    if exp < iat:
+    if "iat" in claims and exp < claims["iat"]:
         raise TokenRefused("token-verification-failed", "exp is before iat")
+
+
+def _audience(claims: Mapping[str, Any]) -> list[str]:
+    audience = claims.get("aud", [])
+    if isinstance(audience, str):
+        return [audience]
+    if not (isinstance(audience, list) and all(isinstance(item, str) for item in audience)):
+        raise TokenRefused("token-verification-failed", "aud is neither text nor a list of texts")
+    return audience
+
+
+def _check_claims(claims: Mapping[str, Any], config: Config, leeway: float) -> None:
+    """Check what PyJWT leaves open: exact types and ranges, and Clerk's own claims."""
+    _check_times(claims, leeway)
     subject, session = claims["sub"], claims["sid"]
     if subject.startswith("mch_"):
         raise TokenRefused("token-type-mismatch", "the subject is a machine")
@@ -302,11 +452,7 @@ def _check_claims(claims: Mapping[str, Any], config: Config, leeway: float) -> N
         raise TokenRefused("token-verification-failed", "sub is not a user id")
     if not is_session_id(session):
         raise TokenRefused("token-verification-failed", "sid is not a session id")
-    audience = claims.get("aud", [])
-    if not isinstance(audience, str) and not (
-        isinstance(audience, list) and all(isinstance(item, str) for item in audience)
-    ):
-        raise TokenRefused("token-verification-failed", "aud is neither text nor a list of texts")
+    _audience(claims)
     if config.auth_parties:
         party = claims.get("azp")
         if party == "":

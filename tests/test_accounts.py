@@ -18,7 +18,7 @@ from django.core.cache import cache
 from django.db import OperationalError, connection, connections, transaction
 from django.db.models import F
 
-from clerk_views import freshness
+from clerk_views import entries
 from clerk_views.accounts import Resolved, read_user, resolve, sync_django_user
 from clerk_views.api import Budget
 from clerk_views.conf import config
@@ -63,7 +63,7 @@ def counted(settings: Any, local_clerk: LocalClerk) -> Iterator[list[Any]]:
 @pytest.fixture
 def no_cache(settings: Any, local_clerk: LocalClerk, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A cache that is away; the operations that it was asked for."""
-    monkeypatch.setattr(freshness, "_complaints", {})
+    monkeypatch.setattr(entries, "_complaints", {})
     settings.CACHES = {"default": {"BACKEND": "tests.caches.BrokenCache"}}
     BrokenCache.operations.clear()
     return BrokenCache.operations
@@ -218,7 +218,7 @@ class TestFreshness:
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         """CAC-04, F-14."""
-        monkeypatch.setattr(freshness, "_complaints", {})
+        monkeypatch.setattr(entries, "_complaints", {})
         ask(ada)
         key = memory(ada).key
         cache.set(key, entry)
@@ -389,7 +389,7 @@ class TestDatabaseAway:
         self, ada: LocalUser, broken_database: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         """F-15."""
-        monkeypatch.setattr(freshness, "_complaints", {})
+        monkeypatch.setattr(entries, "_complaints", {})
         broken_database("SELECT")
         for _ in range(3):
             with pytest.raises(ClerkUnavailable) as caught:
@@ -618,7 +618,7 @@ class TestOtherThreads:
 
     def test_followers_see_the_row_of_the_leader(self, local_clerk: LocalClerk, ada: LocalUser) -> None:
         flight, _ = flights.board(memory(ada).key, sharing=False)
-        flight.profile = read_profile(ada.data)
+        flight.brought = read_profile(ada.data)
         flights.land(flight, linger=60)
         with Watch("SELECT", lambda: sync_django_user(ada.data), after=2):
             assert ask(ada).source == "cache"

@@ -21,7 +21,7 @@ from django.views import View
 from pytest_django import Settings
 
 from clerk_views import checks
-from clerk_views.conf import RESERVED_SETTINGS, SETTINGS
+from clerk_views.conf import SETTINGS
 from clerk_views.middleware import ClerkMiddleware
 from clerk_views.mixins import ClerkLoginRequiredMixin
 from tests.test_conf import BAD, SECRETS, WEBHOOK_SECRET, publishable_key
@@ -232,14 +232,6 @@ class TestNames:
 
     def test_unknown_name_without_a_neighbour(self) -> None:
         assert "your project's own" in str(found(CLERK_QQQ="x")["E022"].hint)
-
-    @pytest.mark.parametrize("name", RESERVED_SETTINGS)
-    def test_setting_of_a_later_version_is_said_to_do_nothing(self, name: str) -> None:
-        values: dict[str, Any] = {name: "CANARY"}
-        message = found(**values)["W031"]
-        assert message.msg.startswith(name)
-        assert not message.is_serious()
-        assert "CANARY" not in str(message)
 
     def test_other_names_are_left_alone(self) -> None:
         assert found(NOT_CLERK_SETTING=1, CLERKS=2) == {}

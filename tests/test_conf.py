@@ -36,9 +36,7 @@ def _usable(settings: Settings) -> None:
 
 
 def test_names_and_ids_are_unique() -> None:
-    assert len({setting.name for setting in SETTINGS} | set(conf.RESERVED_SETTINGS)) == len(SETTINGS) + len(
-        conf.RESERVED_SETTINGS
-    )
+    assert len({setting.name for setting in SETTINGS}) == len(SETTINGS)
     assert len({setting.check_id for setting in SETTINGS}) == len(SETTINGS)
 
 
@@ -91,6 +89,11 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("CACHE_TIMEOUT", 86_400, 86_400),
     ("CACHE_ALIAS", "clerk", "clerk"),
     ("PUBLISHABLE_KEY", None, None),
+    ("ACCEPTS_TOKEN", "any", ("session_token", "api_key", "m2m_token", "oauth_token")),
+    ("ACCEPTS_TOKEN", "api_key", ("api_key",)),
+    ("ACCEPTS_TOKEN", ["oauth_token", "session_token"], ("session_token", "oauth_token")),
+    ("MACHINE_SECRET_KEY", "ak_abc", "ak_abc"),
+    ("MACHINE_SECRET_KEY", "", None),
     ("ISSUER", ["https://clerk.example"], ("https://clerk.example",)),
     ("USER_SOURCE", "claims", "claims"),
     ("USER_FIELDS", None, DEFAULT_USER_FIELDS),
@@ -147,6 +150,16 @@ BAD: list[tuple[str, Any]] = [
     ("SECRET_KEY", "sk_test_abc def"),
     ("SECRET_KEY", "sk_test_abc\u00e9"),
     ("SECRET_KEY", "sk_test_abc\x00"),
+    ("ACCEPTS_TOKEN", "session"),
+    ("ACCEPTS_TOKEN", []),
+    ("ACCEPTS_TOKEN", ["any"]),
+    ("ACCEPTS_TOKEN", ["session_token", 5]),
+    ("ACCEPTS_TOKEN", True),
+    ("ACCEPTS_TOKEN", "eyJhbGciOiJSUzI1NiJ9.e30.x"),
+    ("MACHINE_SECRET_KEY", "sk_test_abc"),  # the other key in its place (CFG-03)
+    ("MACHINE_SECRET_KEY", "mt_abc"),
+    ("MACHINE_SECRET_KEY", "ak_abc def"),
+    ("MACHINE_SECRET_KEY", 5),
     ("AUTH_PARTIES", "https://a.example"),  # not a substring match by mistake (CFG-02)
     ("AUTH_PARTIES", {"https://a.example"}),
     ("AUTH_PARTIES", 5),

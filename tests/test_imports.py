@@ -19,10 +19,10 @@ PACKAGE = Path(clerk_views.__file__).parent
 # From the floor up; a module imports from rows below its own only.
 ROWS = [
     {"authorization", "conf", "exceptions", "signals", "strict_json"},
-    {"cookies"},
+    {"cookies", "entries"},
     {"auth", "tokens", "transport", "models", "profiles"},
     {"api", "columns", "freshness", "frontend", "requirements", "rows"},
-    {"handshake", "keys", "revocation", "sync"},
+    {"handshake", "keys", "machines", "revocation", "sync"},
     {"authentication", "accounts", "full_sync"},
     {"answers", "csrf"},
     {"access"},

@@ -326,6 +326,23 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "organization no name": ({"organization": "no name"}, "organization"),
     "empty organization": ({"organization": ""}, "organization"),
     "organization number": ({"organization": 1}, "organization"),
+    "unknown token": ({"accepts_token": "api-key"}, "api-key"),
+    "tokens in another case": ({"accepts_token": "ANY"}, "accepts_token"),
+    "any among others": ({"accepts_token": ["any"]}, "accepts_token"),
+    "no token at all": ({"accepts_token": []}, "accepts_token"),
+    "empty token": ({"accepts_token": ""}, "accepts_token"),
+    "token no text": ({"accepts_token": [None]}, "accepts_token"),
+    "token a number": ({"accepts_token": 1}, "accepts_token"),
+    "scopes one text": ({"scopes": "invoices:read"}, "scopes"),
+    "scopes empty": ({"scopes": []}, "scopes"),
+    "a scope that is empty": ({"scopes": [""]}, "scopes"),
+    "a scope with a blank": ({"scopes": ["a b"]}, "scopes"),
+    "a scope with a quote": ({"scopes": ['a"']}, "scopes"),
+    "a scope with a line's end": ({"scopes": ["a\n"]}, "scopes"),
+    "a scope no text": ({"scopes": [1]}, "scopes"),
+    "scopes of sessions": ({"scopes": ["a"], "accepts_token": "session_token"}, "scopes"),
+    "roles of machines": ({"role": "org:admin", "accepts_token": ["api_key"]}, "role"),
+    "reverification of machines": ({"reverification": "strict", "accepts_token": "m2m_token"}, "reverification"),
     "condition no function": ({"condition": True}, "condition"),
     "condition a coroutine function": ({"condition": "async"}, "condition"),
     "pending text": ({"allow_pending": "no"}, "allow_pending"),
@@ -455,3 +472,26 @@ def test_raise_exception_is_django_s(local_clerk: LocalClerk) -> None:
     with served({"role": "org:admin", "raise_exception": True}) as visit:
         assert visit(DOORWAYS[0], "", **PAGE).status_code == 403
         assert visit(DOORWAYS[0], "").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("given", "accepted"),
+    [
+        ("any", ("session_token", "api_key", "m2m_token", "oauth_token")),
+        ("m2m_token", ("m2m_token",)),
+        (["oauth_token", "session_token", "oauth_token"], ("session_token", "oauth_token")),
+        (("api_key",), ("api_key",)),
+        ({"api_key"}, ("api_key",)),
+    ],
+)
+def test_kinds_of_token_are_named_in_any_form(given: Any, accepted: tuple[str, ...]) -> None:
+    assert Requirement(accepts_token=given).accepted == accepted
+
+
+def test_what_one_permission_accepts_is_not_what_another_does() -> None:
+    """MCH-01, I8: REST framework authenticates once for permissions that are composed."""
+    auth = ClerkAuth("signed-in", token_type="api_key", user_id="user_1", scopes=("a",))
+    assert Requirement(accepts_token=["session_token", "api_key"], scopes=["a"]).refusal(auth, {}) is None
+    refusal = Requirement(accepts_token="oauth_token").refusal(auth, {})
+    assert refusal is not None
+    assert refusal.reason == "token-type-mismatch"

@@ -12,9 +12,9 @@ A local stand-in for Clerk, for tests and for trying things out without an accou
 
 It speaks Clerk's Backend API, and the Frontend API for browsers with or without clerk-js: clients.py knows the
 browsers, frontend.py answers clerk-js, handshakes.py brings cookies up to date, sign_in.py is the page, and packages.py
-serves Clerk's own scripts from a folder. It listens on 127.0.0.1 alone, and nothing in the library imports it: it
-cannot be switched on by a setting. The pytest fixtures ``local_clerk`` and ``clerk`` are in fixtures.py, tokens of
-every shape in minting.py.
+serves Clerk's own scripts from a folder; machines.py knows API keys and the like. It listens on 127.0.0.1 alone, and
+nothing in the library imports it: it cannot be switched on by a setting. The pytest fixtures ``local_clerk`` and
+``clerk`` are in fixtures.py, tokens of every shape in minting.py.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clerk_views.testing.directory import LocalUser
+    from clerk_views.testing.machines import LocalMachine
     from clerk_views.testing.organizations import LocalMembership, LocalOrganization
     from clerk_views.testing.server import LocalClerk
     from clerk_views.testing.sessions import LocalSession
 
-__all__ = ["LocalClerk", "LocalMembership", "LocalOrganization", "LocalSession", "LocalUser"]
+__all__ = ["LocalClerk", "LocalMachine", "LocalMembership", "LocalOrganization", "LocalSession", "LocalUser"]
 
 _HOMES = {
     "LocalClerk": "clerk_views.testing.server",
+    "LocalMachine": "clerk_views.testing.machines",
     "LocalMembership": "clerk_views.testing.organizations",
     "LocalOrganization": "clerk_views.testing.organizations",
     "LocalSession": "clerk_views.testing.sessions",

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from clerk_views.testing.machines import VERIFY_PATHS
+
 #: Headers whose value is a secret, or may be one.
 _HIDDEN = frozenset({"authorization", "cookie", "proxy-authorization"})
 
@@ -61,6 +63,11 @@ class Calls:
     def user_fetches(self) -> int:
         """How often a single user was asked for."""
         return self.count("/v1/users/{id}") - self.count("/v1/users/count")
+
+    @property
+    def machine_verifications(self) -> int:
+        """How often Clerk was asked about a machine token, whatever its kind."""
+        return sum(self.count(path) for path in VERIFY_PATHS)
 
     @property
     def total(self) -> int:

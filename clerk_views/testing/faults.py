@@ -1,7 +1,8 @@
 """
 What can go wrong with an API, on demand: away, slow, refusing, redirecting, or answering nonsense.
 
-Each fault is limited to requests whose path starts with ``path`` (both APIs as a whole unless told otherwise) and, with
+Each fault is limited to requests whose path starts with ``path`` (both APIs as a whole unless told otherwise, where
+machine tokens are verified included) and, with
 ``times``, to that many requests. Those with ``times`` are used up first, in the order in which they were set; of the
 others the latest one set for the most particular path counts. ``clear()`` ends them all.
 """
@@ -17,6 +18,8 @@ from typing import Any, Protocol
 
 #: Where Clerk's two APIs begin; their faults leave the sign-in page alone.
 API = "/v1"
+#: Parts of the Backend API that do not begin there.
+_ELSEWHERE = ("/api_keys/", "/m2m_tokens/", "/oauth_applications/")
 
 
 class Wire(Protocol):
@@ -143,11 +146,15 @@ class Faults:
 
     def _due(self, path: str) -> _Fault | None:
         for fault in self._limited:
-            if fault.times and path.startswith(fault.path):
+            if fault.times and _concerns(fault, path):
                 fault.times -= 1
                 return fault
-        matching = [fault for fault in self._standing.values() if path.startswith(fault.path)]
+        matching = [fault for fault in self._standing.values() if _concerns(fault, path)]
         return max(matching, key=lambda fault: len(fault.path), default=None)
+
+
+def _concerns(fault: _Fault, path: str) -> bool:
+    return path.startswith(fault.path) or (fault.path == API and path.startswith(_ELSEWHERE))
 
 
 def error_body(status: int, code: str | None = None, message: str | None = None) -> bytes:

@@ -31,6 +31,14 @@ from clerk_views.testing.faults import Faults, error_body
 from clerk_views.testing.frontend import FrontendApi, cors_headers
 from clerk_views.testing.handshakes import Handshakes, session_id_of
 from clerk_views.testing.listener import HOST, HOSTS, Exchange, Listener
+from clerk_views.testing.machines import (
+    VERIFY_PATHS,
+    LocalMachine,
+    Machines,
+    m2m_header,
+    machine_claims,
+    oauth_header,
+)
 from clerk_views.testing.minting import (
     SigningKey,
     actor_claim,
@@ -131,6 +139,7 @@ class LocalClerk:
         self._directory = Directory()
         self._organizations = Organizations()
         self._sessions = Sessions()
+        self._machines = Machines()
         self._clients = Clients(self._sessions, production, lambda: self.cookie_suffix, self._browser_token)
         self._handshakes = Handshakes(self._clients, self._organizations, self._browser_token, self._handshake_token)
         self._frontend = FrontendApi(
@@ -187,6 +196,7 @@ class LocalClerk:
         self._directory.clear()
         self._organizations.clear()
         self._sessions.clear()
+        self._machines.clear()
         self._clients.clear()
         self._handshakes.clear()
         with self._lock:
@@ -241,11 +251,12 @@ class LocalClerk:
         """
         return {
             "CLERK_SECRET_KEY": self.secret_key,
+            "CLERK_MACHINE_SECRET_KEY": "",  # not None, which would let the environment speak
             "CLERK_PUBLISHABLE_KEY": self.publishable_key,
             "CLERK_API_URL": self.url,
             "CLERK_SIGN_IN_URL": f"{self.url}/sign-in",
             "CLERK_AUTH_PARTIES": list(self.parties),
-            "CLERK_JWT_KEY": "",  # not None, which would let the environment speak
+            "CLERK_JWT_KEY": "",  # likewise
             "CLERK_ISSUER": None,
             "CLERK_AUDIENCE": None,
             "CLERK_PROXY_URL": self.url,
@@ -550,6 +561,123 @@ class LocalClerk:
         claims = overridden({**base, **overridden(named, {})}, claims)
         return mint(overridden(session_header(key.kid), header or {}), claims, key)
 
+    def add_machine(self, name: str = "machine", *, id: str | None = None) -> LocalMachine:
+        """
+        Add a machine, as M2M tokens are of.
+
+        Args:
+            id: None for a fresh one.
+
+        Raises:
+            ValueError: If the id is taken.
+        """
+        return self._machines.add(LocalMachine(name, id))
+
+    def create_api_key(
+        self,
+        subject: LocalUser | LocalOrganization | str,
+        scopes: Iterable[str] = (),
+        *,
+        claims: Mapping[str, Any] | None = None,
+        expires_in: float | None = None,
+        name: str = "key",
+    ) -> str:
+        """
+        Make an API key, and return its secret.
+
+        Args:
+            subject: Whose it is, known to the server or not.
+            claims: Custom claims.
+            expires_in: Seconds; None for never.
+        """
+        members = {"type": "api_key", "name": name, "description": None, "created_by": None, "last_used_at": None}
+        return self._machines.create(
+            "api_key",
+            subject if isinstance(subject, str) else subject.id,
+            scopes,
+            expires_in,
+            claims=None if claims is None else dict(claims),
+            **members,
+        )
+
+    def m2m_token(
+        self,
+        machine: LocalMachine | str,
+        scopes: Iterable[str] = (),
+        *,
+        claims: Mapping[str, Any] | None = None,
+        expires_in: float | None = None,
+        jwt: bool = False,
+        header: Mapping[str, Any] | None = None,
+        key: SigningKey | None = None,
+    ) -> str:
+        """
+        Make an M2M token.
+
+        Args:
+            machine: Whose it is, known to the server or not.
+            claims: Custom claims. Of a JWT also others; None as a value removes one.
+            expires_in: Seconds; None for never, of a JWT for an hour.
+            jwt: Whether it can be verified without asking. Such a token cannot be revoked.
+            header: Of a JWT: members to add to the header or to change; None as a value removes one.
+            key: Of a JWT: what to sign with and to name; None for the current one.
+        """
+        subject = machine if isinstance(machine, str) else machine.id
+        if not jwt:
+            own = None if claims is None else dict(claims)
+            return self._machines.create("m2m_token", subject, scopes, expires_in, claims=own, last_used_at=None)
+        key = key or self.signing_key
+        told = {**machine_claims(subject, self.issuer, expires_in), "scopes": " ".join(scopes)}
+        return mint(overridden(m2m_header(key.kid), header or {}), overridden(told, claims or {}), key)
+
+    def oauth_token(
+        self,
+        user: LocalUser | str,
+        scopes: Iterable[str] = (),
+        *,
+        client_id: str = "client_of_the_stand_in",
+        claims: Mapping[str, Any] | None = None,
+        expires_in: float | None = None,
+        jwt: bool = False,
+        header: Mapping[str, Any] | None = None,
+        key: SigningKey | None = None,
+    ) -> str:
+        """
+        Make an OAuth access token.
+
+        Args:
+            user: For whom the client asks, known to the server or not.
+            client_id: Of the client.
+            claims: Of a JWT: claims to add or to change; None as a value removes one. Opaque ones have none.
+            expires_in: See m2m_token(); likewise the other three.
+        """
+        if not jwt:
+            members = {"client_id": client_id, "type": "oauth:access_token"}
+            return self._machines.create("oauth_token", id_of(user), scopes, expires_in, **members)
+        key = key or self.signing_key
+        told = {**machine_claims(id_of(user), self.issuer, expires_in), "client_id": client_id, "scp": list(scopes)}
+        return mint(overridden(oauth_header(key.kid), header or {}), overridden(told, claims or {}), key)
+
+    def revoke_machine_token(self, token: str) -> None:
+        """Revoke an opaque machine token: Clerk says so from now on. Raises LookupError if there is no such token."""
+        self._machines.update(token, {"revoked": True, "revocation_reason": "revoked"})
+
+    def expire_machine_token(self, token: str) -> None:
+        """Let an opaque machine token expire now. Raises LookupError if there is no such token."""
+        self._machines.update(token, {"expiration": now_ms(), "expired": True})
+
+    def delete_machine_token(self, token: str) -> None:
+        """Know an opaque machine token no more: the API answers 404. Raises LookupError if there is no such token."""
+        self._machines.remove(token)
+
+    def update_machine_token(self, token: str, **members: Any) -> None:
+        """
+        Change members of the answer about an opaque machine token, to whatever.
+
+        Raises LookupError if there is no such token.
+        """
+        self._machines.update(token, members)
+
     def session_cookies(self, token: str, signed_in_at: float = 1) -> dict[str, str]:
         """
         Return the cookies that clerk-js keeps for a session, by name.
@@ -651,7 +779,9 @@ class LocalClerk:
         content_type: str = "application/json",
         headers: Iterable[tuple[str, str]] = (),
     ) -> None:
-        """Answer requests for exactly this path (below /v1, without query) with these bytes, until ``reset()``."""
+        """
+        Answer requests for exactly this path of the Backend API, without query, with these bytes, until ``reset()``.
+        """
         with self._lock:
             self._responses[path] = (status, body, content_type, tuple(headers))
 
@@ -731,10 +861,21 @@ class LocalClerk:
             exchange.answer(*(200, script) if script else (404, b""), "text/javascript; charset=utf-8")
         elif for_scripts:
             self._frontend.handle(exchange, path, query)
+        elif path in VERIFY_PATHS:
+            exchange.answer(*self._verify_machine_token(exchange, path))
         elif path.startswith("/v1/"):
             exchange.answer(*self._api(exchange, path, parse_qs(parts.query)))
         else:
             self._pages.handle(exchange, path, parse_qs(parts.query))
+
+    def _verify_machine_token(self, exchange: Exchange, path: str) -> tuple[int, bytes, str, Iterable[tuple[str, str]]]:
+        if exchange.command != "POST":
+            return 405, error_body(405, "method_not_allowed"), "application/json", ()
+        with self._lock:
+            prepared = self._responses.get(path)
+        authorization = exchange.headers["Authorization"] or ""
+        status, body = self._machines.verify(path, exchange.json_object(), authorization, self.secret_key)
+        return prepared if prepared and status != 401 else (status, body, "application/json", ())
 
     def _api(
         self, exchange: Exchange, path: str, query: Mapping[str, list[str]]
