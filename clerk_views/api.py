@@ -8,6 +8,7 @@ seconds and nobody waits for it.
 from __future__ import annotations
 
 import atexit
+import hashlib
 import json
 import logging
 import os
@@ -45,11 +46,11 @@ MAX_CALLS = 10  # at the same time in this process
 MAX_APIS = 8
 LOG_INTERVAL = 60.0  # seconds
 
-# Anybody can make up a nonce, and each costs a call. Clerk's rate limit is for those who mean it (I6).
-MAX_REFUSED_NONCES = 20  # within the window
+# Anybody can make up a nonce, and each costs a call. Clerk's rate limit is for those who mean it (I6). A tenth of what
+# Clerk allows a production instance.
+MAX_REFUSED_NONCES = 100  # within the window
 REFUSED_NONCES_WINDOW = 10.0  # seconds
-# The same goes for machine tokens, but for those that were good a while ago. A tenth of what Clerk allows a production
-# instance.
+# The same goes for machine tokens, but for those that were good a while ago.
 MAX_REFUSED_TOKENS = 100  # within the window
 REFUSED_TOKENS_WINDOW = 10.0  # seconds
 # A session whose refresh was refused is not asked about again meanwhile; its browser has a handshake instead.
@@ -194,7 +195,7 @@ class ClerkApi:
         self._opened: tuple[Clerk, Transport] | None = None
         self._breaker = _Breaker()
         self._logged: dict[int, float] = {}
-        self._refused_nonces: deque[float] = deque(maxlen=MAX_REFUSED_NONCES)
+        self._refused_nonces: dict[str, tuple[float, str]] = {}  # by digest, the oldest first
         self._refused_refreshes: dict[str, tuple[float, str]] = {}
         self._refused_tokens: deque[float] = deque(maxlen=MAX_REFUSED_TOKENS)
 
@@ -322,18 +323,25 @@ class ClerkApi:
             TokenRefused: Clerk does not know the nonce, or no longer; the reason is Clerk's own code.
             ClerkUnavailable: There is no answer, or none with a list; or too many nonces were refused of late.
         """
+        digest = hashlib.sha256(nonce.encode()).hexdigest()
         now = time.monotonic()
-        if len(self._refused_nonces) == MAX_REFUSED_NONCES:
-            left = self._refused_nonces[0] + REFUSED_NONCES_WINDOW - now
-            if left > 0:
-                raise ClerkUnavailable("upstream-unavailable", "too many nonces were refused", retry_after=left)
+        with self._lock:
+            refused = list(self._refused_nonces.values())
+            _, reason = self._refused_nonces.get(digest, (0.0, None))
+        if reason is not None:
+            raise TokenRefused(reason, "refused before, and a nonce does not become good")
+        left = refused[0][0] + REFUSED_NONCES_WINDOW - now if len(refused) >= MAX_REFUSED_NONCES else 0
+        if left > 0:
+            raise ClerkUnavailable("upstream-unavailable", "too many nonces were refused", retry_after=left)
         path = "/v1/clients/handshake_payload"
         try:
-            answer = self._ask("GET", path, budget, _list_of("directives"), query={"nonce": nonce})
-        except TokenRefused:
-            self._refused_nonces.append(now)
+            return self._ask("GET", path, budget, _list_of("directives"), query={"nonce": nonce})
+        except TokenRefused as error:
+            with self._lock:
+                while len(self._refused_nonces) >= MAX_REFUSED_NONCES:
+                    del self._refused_nonces[next(iter(self._refused_nonces))]
+                self._refused_nonces[digest] = (now, error.reason)
             raise
-        return answer
 
     def refresh_session(self, session_id: str, body: Mapping[str, Any], suffixed: bool, budget: Budget) -> list[Any]:
         """

@@ -31,7 +31,7 @@ from django.dispatch import Signal
 from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 
-from clerk_views import cookies, handshake, keys, machines, signals, tokens
+from clerk_views import cookies, handshake, keys, machines, revocation, signals, tokens
 from clerk_views.api import Budget, get_api
 from clerk_views.auth import Claims, ClerkAuth
 from clerk_views.conf import Config, config
@@ -348,13 +348,25 @@ def _judged(memo: Memo, found: tokens.Found, offline: bool) -> RequestState:
     if memo.judged is None:
         try:
             if memo.kind is None or memo.kind == "session_token":
-                memo.judged = _decide(memo, found, offline)
+                memo.judged = _unless_revoked(memo, found, _decide(memo, found, offline), offline)
             else:
                 memo.judged = _decide_machine(memo, found, memo.kind, offline)
         except ClerkUnavailable as error:
             memo.unavailable = error
             raise
     return memo.judged
+
+
+def _unless_revoked(memo: Memo, found: tokens.Found, state: RequestState, offline: bool) -> RequestState:
+    """Look whether the session has been ended, whatever its token says, where the settings ask for that (LFC-03)."""
+    if not memo.config.check_revoked_sessions or not isinstance(state.verdict, Verdict):
+        return state
+    if offline:
+        raise NotInMemory  # the list is in Django's cache, which may be on the network
+    if not revocation.is_revoked(state.verdict.session[1], memo.config):
+        return state
+    refused = TokenRefused("session-revoked", "the session was ended at Clerk")
+    return _conclude(memo, found, handshake.signed_out(refused.reason), _Judged(None, refused, state.token), offline)
 
 
 @sensitive_variables()
@@ -498,12 +510,9 @@ def _directives(brought: handshake.Brought, memo: Memo, offline: bool) -> Iterab
         raise TokenRefused("token-invalid", "a nonce, and no secret key to exchange it with")
     if offline:
         raise NotInMemory
-    try:
-        return get_api(memo.config).get_handshake_payload(brought.nonce, memo.budget)
-    except TokenRefused as refused:
-        # As in Clerk's SDK: it brought nothing, rather than not having been there.
-        logger.info("Clerk refused the nonce of a handshake: %s", refused.reason)
-        return []
+    # Refused, it is as if it had not been there. Clerk's SDK signs the visitor out instead; whoever is able to set a
+    # cookie on the domain could do so then (I4).
+    return get_api(memo.config).get_handshake_payload(brought.nonce, memo.budget)
 
 
 def _judge_arrived(session: str, memo: Memo, offline: bool) -> Verdict:

@@ -341,7 +341,8 @@ def _location(facts: Facts, config: Config, reason: str) -> str:
     so none is asked for.
     """
     query = [
-        ("redirect_url", facts.url(cookies.DEV_BROWSER, LEGACY_DEV_BROWSER)),
+        # Nor what an earlier handshake brought: of two nonces on the way back the first would count.
+        ("redirect_url", facts.url(cookies.DEV_BROWSER, LEGACY_DEV_BROWSER, cookies.HANDSHAKE, cookies.NONCE)),
         ("__clerk_api_version", CLERK_API_VERSION),
         ("suffixed_cookies", "true" if facts.suffixed else "false"),
         ("__clerk_hs_reason", reason),

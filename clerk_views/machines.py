@@ -29,7 +29,6 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from cryptography.fernet import Fernet, InvalidToken
 from django.utils.crypto import salted_hmac
 from django.views.decorators.debug import sensitive_variables
 
@@ -145,6 +144,8 @@ class _Question:
         scope = repr((config.api_url, get_key(token_type, config), token_type, token))
         digest = salted_hmac("clerk_views.machines", scope, algorithm="sha256").hexdigest()
         self.entry = _Entry(f"clerk_views:{_CACHE_VERSION}:machine:{digest}", config)
+        from cryptography.fernet import Fernet  # see tokens.verify()
+
         secret = salted_hmac("clerk_views.machines.entry", scope, algorithm="sha256").digest()
         self._box = Fernet(base64.urlsafe_b64encode(secret))
 
@@ -169,6 +170,8 @@ class _Question:
             _kept.put(self.entry.key, verdict)
 
     def _opened(self, stored: Any) -> Verdict | None:
+        from cryptography.fernet import InvalidToken  # see tokens.verify()
+
         try:
             found = json.loads(self._box.decrypt(stored))
         except (InvalidToken, TypeError, ValueError):

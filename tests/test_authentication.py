@@ -479,11 +479,14 @@ class TestComingBack:
         assert ("x-clerk-auth-reason", "session-token-missing") in state.headers
 
     def test_a_nonce_that_clerk_refuses(self, local_clerk: LocalClerk, instance: str, judge: Any) -> None:
-        """10.3, step 5: it brought nothing, even where a session was."""
+        """10.3, step 5, but as if it had not been there: whoever can set a cookie must sign nobody out (I4)."""
         local_clerk.respond(PAYLOAD, error_body(400, "invalid_nonce"), 400)
-        state = judge(back(nonce="n0nce", cookie=held(local_clerk.token("user_a"))))
-        assert said(state) == ("signed-out", "session-token-missing")
-        assert cookies_of(state) == []
+        for _ in range(3):
+            state = judge(back(nonce="n0nce", cookie=held(local_clerk.token("user_a"))))
+            assert (said(state), cookies_of(state)) == (("signed-in", None), [])
+        assert local_clerk.calls.count(PAYLOAD) == 1  # refused once, it is not asked about again (I6)
+        state = judge(back(nonce="n0nce"))
+        assert (state.is_signed_in, cookies_of(state)) == (False, [])
 
     @pytest.mark.parametrize("session", [True, False])
     def test_an_outage_is_no_sign_out(self, local_clerk: LocalClerk, instance: str, judge: Any, session: bool) -> None:

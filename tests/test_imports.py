@@ -55,6 +55,7 @@ INSIDE_FUNCTIONS = {
     ("api", "httpx"): "comes with the SDK",
     ("api", "clerk_views.transport"): "built on the SDK and httpx, so the same",
     ("keys", "cryptography"): "25 ms, and no project's start need wait for them",
+    ("machines", "cryptography"): "the same",
     ("tokens", "jwt"): "the same, as it brings cryptography",
     ("access", "clerk_views.accounts"): "brings models, which need Django's apps loaded; the everyday names do not",
     ("access", "django"): "contrib.auth.models, likewise",

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 from django.core.cache import cache
+from django.test import Client
 
-from clerk_views import freshness
+from clerk_views import entries
 from clerk_views.conf import config
 from clerk_views.revocation import LONGEST_TOKEN_LIFE, is_revoked, revoke
 from clerk_views.testing import LocalClerk
 from tests.caches import BrokenCache, CountingCache
+from tests.doors import DOORS, Door, door_id
 
 pytestmark = pytest.mark.usefixtures("local_clerk")
 
@@ -74,7 +76,7 @@ def test_what_was_not_put_there_by_us_ends_no_session(
     operations: list[Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, entry: Any
 ) -> None:
     """CAC-04, F-14: else whoever writes into the cache could sign everybody out."""
-    monkeypatch.setattr(freshness, "_complaints", {})
+    monkeypatch.setattr(entries, "_complaints", {})
     revoke("sess_1", config())
     [key] = [operation[1] for operation in operations]
     cache.set(key, entry)
@@ -98,7 +100,7 @@ def test_a_cache_that_is_away_signs_nobody_out(
     settings: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F-11."""
-    monkeypatch.setattr(freshness, "_complaints", {})
+    monkeypatch.setattr(entries, "_complaints", {})
     settings.CACHES = {"default": {"BACKEND": "tests.caches.BrokenCache"}}
     BrokenCache.operations.clear()
     assert not revoke("sess_1", config())
@@ -106,3 +108,56 @@ def test_a_cache_that_is_away_signs_nobody_out(
     assert not is_revoked("sess_1", config())
     assert BrokenCache.operations == ["set", "get", "get"]
     assert caplog.text.count("revoked sessions count until their tokens expire") == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("door", DOORS, ids=door_id)
+def test_an_ended_session_is_refused_at_once_at_every_door(local_clerk: LocalClerk, settings: Any, door: Door) -> None:
+    """LFC-03: though its token is good and remembered; and other sessions of the same user go on."""
+    ada = local_clerk.add_user(email="ada@example.com")
+    session, other = (local_clerk.open_session(ada) for _ in range(2))
+    token = local_clerk.session_token(session)
+    for checked in (False, True):
+        settings.CLERK_CHECK_REVOKED_SESSIONS = checked
+        for _ in range(2):
+            assert door.verdict(door.send(f"Bearer {token}")) == ada.id
+            assert door.verdict(door.send(cookie=f"__session={token}")) == ada.id
+    assert revoke(session.id, config())
+    refused = door.send(f"Bearer {token}")
+    assert door.verdict(refused) in ("nobody", "401")
+    assert door.verdict(door.send(cookie=f"__session={token}")) == "nobody"
+    assert door.verdict(door.send(f"Bearer {local_clerk.session_token(other)}")) == ada.id
+    if door.kind == "required":
+        assert refused.json()["code"] == "session-revoked"  # type: ignore[attr-defined]
+    settings.CLERK_CHECK_REVOKED_SESSIONS = False
+    assert door.verdict(door.send(f"Bearer {token}")) == ada.id
+
+
+@pytest.mark.django_db
+def test_it_costs_one_round_trip_and_only_where_asked_for(
+    local_clerk: LocalClerk, settings: Any, operations: list[Any]
+) -> None:
+    """Contract, section 6: the warm path asks no cache."""
+    ada = local_clerk.add_user(email="ada@example.com")
+    token = local_clerk.token(ada)
+    door = DOORS[0]
+    for checked, expected in ((False, []), (True, ["get"])):
+        settings.CLERK_CHECK_REVOKED_SESSIONS = checked
+        door.send(f"Bearer {token}")
+        operations.clear()
+        door.send(f"Bearer {token}")
+        assert [operation for operation, *_ in operations] == expected
+
+
+@pytest.mark.django_db
+def test_whoever_signs_out_here_has_signed_out(local_clerk: LocalClerk, settings: Any) -> None:
+    """LFC-03: a copy of the token is worth nothing any more, without waiting for the webhook."""
+    settings.CLERK_CHECK_REVOKED_SESSIONS = True
+    settings.ROOT_URLCONF = "tests.page_urls"
+    session = local_clerk.open_session(local_clerk.add_user(email="ada@example.com"))
+    token = local_clerk.session_token(session)
+    client = Client()
+    client.cookies.load(local_clerk.session_cookies(token))
+    assert client.get("/required/").status_code == 200
+    assert client.post("/clerk/sign-out/").status_code == 303
+    assert client.get("/required/", headers={"authorization": f"Bearer {token}"}).status_code == 401
