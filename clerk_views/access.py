@@ -263,10 +263,12 @@ def admit(
     """
     base = memo_of(request).request
     # Where no session counts, no browser can be helped by signing in.
-    page = _is_page(request, view) and "session_token" in requirement.accepted
+    page = is_page(request, view) and "session_token" in requirement.accepted
     try:
         state = authenticate(request, accepts=requirement.accepted, offline=offline)
-        if page and state.is_handshake:
+        if not page:
+            state = state.without_redirect()
+        elif state.is_handshake:
             return answers.Handshake()
         auth = auth_for(state, requirement)
         attach(request, auth)
@@ -307,7 +309,7 @@ def refusal_of(requirement: Requirement, auth: ClerkAuth, url_kwargs: Mapping[st
     return refusal
 
 
-def _is_page(request: Any, view: View | None = None) -> bool:
+def is_page(request: Any, view: View | None = None) -> bool:
     """Whether to answer with a page. REST framework's views and requests never want one, nor a redirect."""
     if not isinstance(request, HttpRequest) or hasattr(getattr(view, "cls", None), "authentication_classes"):
         return False
@@ -346,7 +348,7 @@ def answer(request: Any, problem: ClerkError, *, page: bool | None = None) -> Ht
     from django.contrib.auth.models import AnonymousUser
 
     if page is None:
-        page = _is_page(request)
+        page = is_page(request)
     if page:  # which may show who is signed in, and must not meet the same error by asking
         state = memo_of(request).state
         attach_clerk(request, ClerkAuth.signed_out(problem.reason) if state is None else state.auth)

@@ -21,6 +21,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import Error, connections, router
 
+from clerk_views import rows
 from clerk_views.api import Budget, get_api
 from clerk_views.conf import Config
 from clerk_views.conf import config as current_config
@@ -86,9 +87,8 @@ def read_user(clerk_id: str) -> AbstractBaseUser | None:
 
     This is the query of the steady state, and the one place where it is made.
     """
-    users = get_user_model()._default_manager.select_related("clerk_account").filter(clerk_account__clerk_id=clerk_id)
     # The row must say itself whose it is, whatever the database takes for equal (CAC-04).
-    return next((user for user in users if user.clerk_account.clerk_id == clerk_id), None)
+    return next((user for user in rows.read(clerk_id) if user.clerk_account.clerk_id == clerk_id), None)
 
 
 def sync_django_user(clerk_user: Any, *, sender: type | None = None) -> Any:

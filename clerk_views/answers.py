@@ -24,7 +24,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
 from django.template import TemplateDoesNotExist, loader
 from django.urls import get_resolver, get_urlconf
-from django.utils.cache import patch_vary_headers
+from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.module_loading import import_string
 
@@ -141,19 +141,28 @@ class _Directive(Morsel[str]):
 
 
 def carry(response: HttpResponseBase, state: RequestState) -> None:
-    """Put the headers of a request's state on its response. Doing it twice changes nothing."""
+    """
+    Put the headers of a request's state on its response. Doing it twice changes nothing.
+
+    A cookie that the view has set itself stays: it may just have signed the visitor out.
+    """
     if not isinstance(response, Handshake):
         state = state.without_redirect()
+    own = {key for key, cookie in response.cookies.items() if not isinstance(cookie, _Directive)}
     names: list[str] = []
     for name, value in state.headers:
-        if name == "Set-Cookie":
-            directive = _Directive(value)
-            # Two of a name may be for two domains, and Django keeps one per key.
-            again = names.count(directive.key)
-            names.append(directive.key)
-            response.cookies[f"{directive.key} {again}" if again else directive.key] = directive
-        else:
+        if name != "Set-Cookie":
             response[name] = value
+            continue
+        directive = _Directive(value)
+        # Two of a name may be for two domains, and Django keeps one per key.
+        again = names.count(directive.key)
+        names.append(directive.key)
+        if directive.key not in own:
+            response.cookies[f"{directive.key} {again}" if again else directive.key] = directive
+    if names and not isinstance(response, Handshake):
+        # The cache of older Djangos goes by this word alone, and would keep the cookies (CAC-05).
+        patch_cache_control(response, private=True)
 
 
 def forbidden(request: HttpRequest, reason: str, *, page: bool) -> HttpResponseBase:

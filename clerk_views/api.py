@@ -39,6 +39,8 @@ CALL_LIMIT = 3.0  # seconds for one call, its retry included
 FAILURES_TO_OPEN = 3
 PAUSE = 5.0  # seconds
 LONGEST_PAUSE = 60.0  # seconds
+API_VERSION = "2025-11-10"  # the SDK's own, so that users look alike whoever asks
+MAX_PAGE = 32 * 1024 * 1024  # bytes; 500 users with all their metadata
 MAX_CALLS = 10  # at the same time in this process
 MAX_APIS = 8
 LOG_INTERVAL = 60.0  # seconds
@@ -443,7 +445,96 @@ class ClerkApi:
 
         return self._call(fetch, budget, retry=retry)
 
-    def _call(self, fetch: Callable[[], T], budget: Budget, *, retry: bool = True) -> T:
+    def list_users(self, budget: Budget, *, limit: int, offset: int) -> list[Any]:
+        """
+        Return a page of all users, those created first first, as ClerkObjects.
+
+        A page may take as long as the budget lasts and be as large as its users make it.
+
+        Args:
+            limit: 1 to 500, Clerk's most.
+            offset: How many users come before.
+
+        Raises:
+            ClerkUnavailable: There is no answer, or none with a list.
+        """
+        client = self.sdk.sdk_configuration.client  # imported here, before time counts
+
+        def fetch() -> list[Any]:
+            query = {"limit": limit, "offset": offset, "order_by": "+created_at"}
+            page = _readable(self._get(client, "/users", query, budget.remaining))
+            if not isinstance(page, list):
+                raise ValueError("no list of users")
+            return page
+
+        return self._call(fetch, budget, limit=budget.remaining, most=MAX_PAGE)
+
+    def count_users(self, budget: Budget) -> int:
+        """Return how many users there are. Raises ClerkUnavailable if there is no answer, or none with a number."""
+        client = self.sdk.sdk_configuration.client  # imported here, before time counts
+
+        def fetch() -> int:
+            found = self._get(client, "/users/count", {}, CALL_LIMIT)
+            number = found.get("total_count") if isinstance(found, dict) else None
+            if type(number) is not int:
+                raise ValueError("no number of users")
+            return number
+
+        return self._call(fetch, budget)
+
+    def _get(self, client: Any, path: str, query: Mapping[str, Any], seconds: float) -> Any:
+        """
+        Return the JSON that stands at an address.
+
+        For lists: the SDK's own calls read parameters that it calls deprecated, and so warn of themselves each time;
+        and where a thousand users are read, models of all that a user can have cost more than the rest.
+        """
+        from clerk_backend_api.models import SDKError
+
+        answer = client.get(
+            f"{self._api_url}/v1{path}",
+            params=dict(query),
+            headers={
+                "Accept": "application/json",
+                "Authorization": f"Bearer {self._secret_key}",
+                "Clerk-API-Version": API_VERSION,
+            },
+            timeout=max(seconds, 0.001),
+        )
+        if answer.status_code != 200:
+            raise SDKError("API error occurred", answer, answer.text)
+        return json.loads(answer.content)
+
+    def list_domains(self, budget: Budget) -> list[str]:
+        """
+        Return the addresses of this instance's Frontend API, satellites' included.
+
+        Raises:
+            ClerkUnavailable: There is no answer, or none with a list.
+        """
+        domains = self.sdk.domains  # imported here, before time counts
+        return self._call(lambda: [domain.frontend_api_url for domain in domains.list().data], budget)
+
+    @property
+    def clock_difference(self) -> float | None:
+        """Whole seconds by which Clerk's clock was ahead of ours at the last answer; None if it did not say."""
+        dated = None if self._opened is None else self._opened[1].dated
+        if dated is None:
+            return None
+        try:
+            return parsedate_to_datetime(dated[0]).timestamp() - int(dated[1])
+        except (ValueError, TypeError, OverflowError):
+            return None
+
+    def _call(
+        self,
+        fetch: Callable[[], T],
+        budget: Budget,
+        *,
+        retry: bool = True,
+        limit: float = CALL_LIMIT,
+        most: int | None = None,
+    ) -> T:
         with budget.spending():
             self._breaker.check()
             if budget.remaining <= 0 or not _slots.acquire(timeout=budget.remaining):
@@ -451,18 +542,18 @@ class ClerkApi:
                     "upstream-timeout", "no time left to ask Clerk", retry_after=self.retry_after or 1
                 )
             try:
-                return self._visit(fetch, min(CALL_LIMIT, budget.remaining), retry)
+                return self._visit(fetch, min(limit, budget.remaining), retry, most)
             finally:
                 _slots.release()
 
-    def _visit(self, fetch: Callable[[], T], seconds: float, retry: bool) -> T:
+    def _visit(self, fetch: Callable[[], T], seconds: float, retry: bool, most: int | None) -> T:
         import httpx
         from clerk_backend_api.models import ClerkBaseError, NoResponseError
 
         probe = self._breaker.enter()
         # Nothing but httpx's own errors is named as a cause: the SDK's carry the answer's body in their text.
         try:
-            answer = _in_time(fetch, seconds, retry)
+            answer = _in_time(fetch, seconds, retry, most)
         except (UserNotFound, TokenRefused):  # a definite answer
             self._breaker.succeeded(probe)
             raise
@@ -526,13 +617,13 @@ class ClerkApi:
             logger.log(level, message, *args)
 
 
-def _in_time(fetch: Callable[[], T], seconds: float, retry: bool) -> T:
+def _in_time(fetch: Callable[[], T], seconds: float, retry: bool, most: int | None) -> T:
     import httpx
     from clerk_backend_api.models import ClerkBaseError
 
-    from clerk_views.transport import TLSError, within
+    from clerk_views.transport import MAX_ANSWER, TLSError, up_to, within
 
-    with within(seconds):
+    with within(seconds), up_to(most or MAX_ANSWER):
         try:
             return fetch()
         except ClerkBaseError as error:

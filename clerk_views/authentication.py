@@ -24,10 +24,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from asgiref.sync import sync_to_async
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from django.dispatch import Signal
 from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
@@ -37,6 +36,9 @@ from clerk_views.api import Budget, get_api
 from clerk_views.auth import Claims, ClerkAuth
 from clerk_views.conf import Config, config
 from clerk_views.exceptions import ClerkUnavailable, NotInMemory, TokenRefused
+
+if TYPE_CHECKING:  # 25 ms to import
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 logger = logging.getLogger("clerk_views")
 

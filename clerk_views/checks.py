@@ -9,12 +9,12 @@ E002..E020  a setting's own rule (conf.SETTINGS says which id is whose), and for
 E021        secret and publishable key of different instances
 E022        a CLERK_* name that does not exist
 E023        a satellite without an address
-W031        a setting that does nothing in this version
 W032        origins are not checked
 W033        plain http:// origins (with --deploy)
 E034        the stand-in for Clerk configured (with --deploy)
 E035, W036  middleware missing or in the wrong order
-E037..E042, E044, E045  rules of single settings, too
+E037..E046  rules of single settings, too
+W050        revoked sessions are looked for where nobody notes them
 E047        a sign-in page that is the view which sends visitors there
 E048        a class-based view whose clerk_… attributes are wrong, or that nobody asks
 """
@@ -30,12 +30,14 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core import checks
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.urls import NoReverseMatch, URLResolver, get_resolver, reverse
 from django.utils.module_loading import import_string
 
 from clerk_views import keys
-from clerk_views.conf import RESERVED_SETTINGS, SETTINGS, Config, SettingError, quoted, read_raw
+from clerk_views.conf import SETTINGS, Config, SettingError, quoted, read_raw
 from clerk_views.requirements import ATTRIBUTES, Requirement
 
 Problem = checks.CheckMessage
@@ -112,7 +114,33 @@ def check_values(**kwargs: object) -> list[Problem]:
         for issuer in values["CLERK_ISSUER"]
         if not issuer.startswith("https://") or issuer.endswith("/")
     ]
-    return [*problems, *_check_user_fields(values["CLERK_USER_FIELDS"])]
+    return [*problems, *_check_user_fields(values["CLERK_USER_FIELDS"]), *_check_revoked_sessions(values)]
+
+
+def is_shared(alias: str) -> bool:
+    """Say whether a cache of CACHES is one for all processes, as far as Django's own tell."""
+    backend = import_string(settings.CACHES[alias]["BACKEND"])
+    return not issubclass(backend, (LocMemCache, DummyCache))
+
+
+def _check_revoked_sessions(values: Mapping[str, Any]) -> Iterator[Problem]:
+    if not values["CLERK_CHECK_REVOKED_SESSIONS"]:
+        return
+    alias = values["CLERK_CACHE_ALIAS"] or "default"
+    if alias in settings.CACHES and not is_shared(alias):
+        yield _warning(
+            "W050",
+            f"CLERK_CHECK_REVOKED_SESSIONS is True, but each process has the cache {quoted(alias)} for itself, or "
+            "nothing stays in it: a session that is revoked in one is good in the others until its token expires.",
+            "Let CLERK_CACHE_ALIAS name a cache that all processes share: Redis, Memcached, or the database.",
+        )
+    elif not values["CLERK_WEBHOOK_SIGNING_SECRET"]:
+        yield _warning(
+            "W050",
+            "CLERK_CHECK_REVOKED_SESSIONS is True, but without CLERK_WEBHOOK_SIGNING_SECRET Clerk cannot tell which "
+            "sessions are revoked.",
+            "Add a webhook for session.* events in Clerk's dashboard and set its secret, or remove the setting.",
+        )
 
 
 def _check_user_fields(mapping: Mapping[str, str | None]) -> Iterator[Problem]:
@@ -189,20 +217,12 @@ def check_relations(**kwargs: object) -> list[Problem]:
 
 
 def check_names(**kwargs: object) -> list[Problem]:
-    """Look for CLERK_* names that do nothing: misspelt, or of a later version."""
-    known = {setting.name for setting in SETTINGS} | set(RESERVED_SETTINGS)
+    """Look for CLERK_* names that do nothing, as misspelt ones."""
+    known = {setting.name for setting in SETTINGS}
     found = sorted(name for name in dir(settings) if name.startswith("CLERK_"))
     problems = []
     for name in found:
-        if name in RESERVED_SETTINGS:
-            problems.append(
-                _warning(
-                    "W031",
-                    f"{name} does nothing in this version of clerk_views.",
-                    "Remove it, so that nobody relies on it, or silence this check until a version uses it.",
-                )
-            )
-        elif name not in known:
+        if name not in known:
             # Compared without the prefix, which would make every two names look alike.
             words = {word.removeprefix("CLERK_"): word for word in sorted(known)}
             near = difflib.get_close_matches(name.removeprefix("CLERK_"), words, n=3)

@@ -23,6 +23,7 @@ from django.conf import LazySettings, Settings, UserSettingsHolder, global_setti
 from django.core.exceptions import ImproperlyConfigured
 from django.views.decorators.debug import sensitive_variables
 
+MIN_WEBHOOK_SECRET = 16  # bytes
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 #: The version of Clerk's APIs that handshakes and session refreshes are written for.
@@ -278,6 +279,25 @@ def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(values, (list, tuple)) or not all(isinstance(item, str) and item for item in values):
         raise SettingError(f"must be text or a list of texts; it is {shown(value)}.", "Write a string or a list.")
     return tuple(values)
+
+
+def _webhook_secrets(value: Any) -> tuple[bytes, ...]:
+    """Decode the secrets: one, several with blanks between them (an environment variable is one text), or a list."""
+    secrets = []
+    for text in _texts(value.split() if isinstance(value, str) else value):
+        match = re.fullmatch(r"whsec_([A-Za-z0-9+/]+={0,2})", text.strip())
+        try:
+            secret = base64.b64decode(match[1] + "=" * (-len(match[1]) % 4), validate=True) if match else b""
+        except binascii.Error:
+            secret = b""
+        if len(secret) < MIN_WEBHOOK_SECRET:
+            raise SettingError(
+                f"has an entry that is no signing secret of {MIN_WEBHOOK_SECRET} bytes or more; it is {shown(text)}.",
+                "Copy the signing secret (it starts with 'whsec_') of the endpoint from the webhooks page of Clerk's "
+                "dashboard, whole. To change it without a gap, list the new and the old one.",
+            )
+        secrets.append(secret)
+    return tuple(secrets)
 
 
 def _number(lowest: int, highest: int, unit: str) -> Callable[[Any], int]:
@@ -569,13 +589,21 @@ SETTINGS: tuple[Setting, ...] = (
         _path_patterns(),
         "Paths on which no organisation is to be active, for example `/me/(.*)`.",
     ),
-)
-
-#: Names that later versions give a meaning to. Known, so that they are no misspelling; a check says they do nothing
-#: yet.
-RESERVED_SETTINGS = (
-    "CLERK_CHECK_REVOKED_SESSIONS",
-    "CLERK_WEBHOOK_SIGNING_SECRET",
+    Setting(
+        "CLERK_CHECK_REVOKED_SESSIONS",
+        "E043",
+        False,
+        _boolean,
+        "Refuse revoked sessions at once, not when their token expires. Needs webhooks and a shared cache.",
+    ),
+    Setting(
+        "CLERK_WEBHOOK_SIGNING_SECRET",
+        "E046",
+        (),
+        _webhook_secrets,
+        "Text, or a list while it is being changed: what webhooks are signed with (`whsec_…`).",
+        from_environment=True,
+    ),
 )
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
@@ -623,6 +651,8 @@ class Config:
         self.satellite_auto_sync: bool = parsed["CLERK_SATELLITE_AUTO_SYNC"]
         self.organization_patterns: tuple[re.Pattern[str], ...] = parsed["CLERK_ORGANIZATION_PATTERNS"]
         self.personal_account_patterns: tuple[re.Pattern[str], ...] = parsed["CLERK_PERSONAL_ACCOUNT_PATTERNS"]
+        self.check_revoked_sessions: bool = parsed["CLERK_CHECK_REVOKED_SESSIONS"]
+        self.webhook_secrets: tuple[bytes, ...] = parsed["CLERK_WEBHOOK_SIGNING_SECRET"]  # decoded; empty for none
         self._issuer: tuple[str, ...] = parsed["CLERK_ISSUER"]
         if self.jwt_key is None and self.secret_key is None:
             raise ImproperlyConfigured(

@@ -15,16 +15,16 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from django.core.exceptions import ImproperlyConfigured
 
 from clerk_views.api import Budget, get_api
 from clerk_views.conf import Config
 from clerk_views.exceptions import ClerkUnavailable, TokenRefused
+
+if TYPE_CHECKING:  # 25 ms to import, so only when there is a key to read
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 
 # Ages of a key set, in seconds on the monotonic clock.
 REFRESH_AGE = 30 * 60  # from here on it is refreshed in the background
@@ -227,7 +227,7 @@ class FetchedKeyRing(KeyRing):
         serving = self._serves(self._held)
         pause = COOL_DOWN if serving else 0.0
         try:
-            keys = _usable(get_api(self.config).get_key_set(budget))
+            keys = usable(get_api(self.config).get_key_set(budget))
             if keys:
                 self._held = _KeySet(self._same(keys), started)
                 flight.succeeded = True
@@ -264,6 +264,10 @@ def parse_pem(pem: str) -> RSAPublicKey:
     Raises:
         ValueError: It is none, or too weak. The text says what is wrong, and nothing of the key.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
     try:
         key = load_pem_public_key(pem.encode())
     except (ValueError, UnsupportedAlgorithm):
@@ -285,7 +289,7 @@ def _is_strong(numbers: RSAPublicNumbers) -> bool:
     )
 
 
-def _usable(entries: list[Any]) -> dict[str, RSAPublicKey]:
+def usable(entries: list[Any]) -> dict[str, RSAPublicKey]:
     """Return what a key set offers for RS256, by key id. An id that stands for two keys stands for none."""
     found: dict[str, RSAPublicKey] = {}
     ambiguous: set[str] = set()
@@ -306,6 +310,8 @@ def _read(entry: Any) -> RSAPublicKey | None:
         or not _KID.fullmatch(entry["kid"])
     ):
         return None
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+
     try:
         numbers = RSAPublicNumbers(_number(entry.get("e")), _number(entry.get("n")))
         return numbers.public_key() if _is_strong(numbers) else None

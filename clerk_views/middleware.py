@@ -9,6 +9,7 @@ detour to Clerk first.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -19,7 +20,7 @@ from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 
 from clerk_views import answers, cookies, csrf
-from clerk_views.access import answer, attach, keep_refusal, user_of
+from clerk_views.access import answer, attach, is_page, keep_refusal, user_of
 from clerk_views.authentication import RequestState, aauthenticate, authenticate, is_foreign, memo_of
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
 
@@ -49,18 +50,11 @@ class ClerkMiddleware:
         """Attach the lazy user and hand the request on."""
         if self.is_async:
             return self.__acall__(request)
-        may_skip_csrf = _may_skip_csrf(request)
-        if may_skip_csrf or answers.is_page_navigation(request):
+        if _may_skip_csrf(request):
             try:
-                state = authenticate(request, early=True)
+                _skip_csrf(request, authenticate(request, early=True))
             except ClerkUnavailable as problem:
-                if may_skip_csrf:
-                    return self._finish(request, answer(request, problem))
-            else:
-                if state.is_handshake:
-                    return self._finish(request, answers.Handshake())
-                if may_skip_csrf:
-                    _skip_csrf(request, state)
+                return self._finish(request, answer(request, problem))
         attach(request)
         return self._finish(request, self.get_response(request))
 
@@ -74,14 +68,11 @@ class ClerkMiddleware:
             may_skip_csrf = _may_skip_csrf(request)
             try:
                 state = await aauthenticate(request, early=True)
+                if may_skip_csrf:
+                    _skip_csrf(request, state)
             except ClerkUnavailable as problem:
                 if may_skip_csrf:
                     return self._finish(request, await sync_to_async(answer)(request, problem))
-            else:
-                if state.is_handshake:
-                    return self._finish(request, answers.Handshake())
-                if may_skip_csrf:
-                    _skip_csrf(request, state)
         attach(request)
         return self._finish(request, await self.get_response(request))
 
@@ -89,10 +80,15 @@ class ClerkMiddleware:
         self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
     ) -> HttpResponseBase | None:
         """
-        Find out who it is before LoginRequiredMiddleware asks.
+        Send a browser on its way to Clerk or back, and find out who it is before LoginRequiredMiddleware asks.
 
-        What is raised inside another middleware becomes a 500 in Django, and an outage must be a 503.
+        Here, because only the view says whether a redirect is of use: REST framework's never answer with one. What is
+        raised inside another middleware becomes a 500 in Django, and an outage must be a 503.
         """
+        if is_page(request, view):
+            with suppress(ClerkUnavailable):  # whoever wants to know who it is will hear of it
+                if authenticate(request).is_handshake:
+                    return answers.Handshake()
         if self._login_is_required and getattr(view, "login_required", True):
             try:
                 user_of(request)

@@ -19,7 +19,7 @@ from django.http.response import HttpResponseBase
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_POST, require_safe
 
-from clerk_views import answers, csrf, keys, tokens
+from clerk_views import answers, csrf, keys, revocation, tokens
 from clerk_views.access import guard
 from clerk_views.api import get_api
 from clerk_views.authentication import authenticate, memo_of
@@ -93,6 +93,8 @@ def _end_clerk_session(request: HttpRequest) -> None:
         session_id = _session_id(request)
         if session_id is None:
             return
+        if memo.config.check_revoked_sessions:
+            revocation.revoke(session_id, memo.config)  # if the cache does not take it, the webhook will say so again
         if memo.config.secret_key is None:
             logger.warning(
                 "Without CLERK_SECRET_KEY session %s cannot be ended at Clerk; it lives on there", session_id

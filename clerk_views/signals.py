@@ -28,3 +28,8 @@ clerk_user_synced = Signal()
 # An existing Django user was linked to a Clerk user by verified e-mail, or adopted by its own clerk_user_id.
 # Sends: user, clerk_user.
 clerk_user_linked = Signal()
+
+# An event that Clerk sent to our webhook, of any type, after what it meant for users is stored. Once per message.
+# Sends: event_type (text such as "user.created"), data (what the event is about, as Clerk sent it), event_id (the
+# message's id, the same on every delivery).
+clerk_webhook_received = Signal()

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
-import math
 import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import Any, TypeGuard
-
-import jwt
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from clerk_views import cookies
 from clerk_views.conf import Config
 from clerk_views.cookies import Cookies, Seen
 from clerk_views.exceptions import TokenRefused
+from clerk_views.strict_json import parse_object
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 #: Characters. Servers cut headers at 8 to 64 KiB; Clerk's tokens stay under 4 KiB because a cookie must hold them.
 MAX_TOKEN_LENGTH = 16_384
@@ -66,8 +65,6 @@ _SUBJECTS = {
 _OPAQUE = re.compile(r"[A-Za-z0-9+/_-]{16,512}={0,2}")
 _SESSION_ID = re.compile(r"[A-Za-z0-9_]{1,255}")
 _KEY_ID = re.compile(r"[ -~]{1,256}")
-# A string, ended or not, is passed over as a whole: looking for its end again from within would be quadratic.
-_JSON_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|([\[\]{}])', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -291,6 +288,8 @@ def verify_handshake(parsed: Parsed, key: RSAPublicKey) -> list[Any]:
     Raises:
         TokenRefused: ``token-invalid-signature``, or ``token-invalid`` when there is no list in it.
     """
+    import jwt  # see verify()
+
     try:
         claims: dict[str, Any] = jwt.decode(
             parsed.token,
@@ -335,6 +334,8 @@ def verify(
 
     Source: Clerk, "Manual JWT verification"; RFC 7519, section 4.1. Stricter where the threat table says so.
     """
+    import jwt  # with cryptography 25 ms, which no project's start need wait for
+
     leeway = config.clock_skew if leeway is None else leeway
     try:
         claims: dict[str, Any] = jwt.decode(
@@ -377,6 +378,8 @@ def verify_machine(parsed: Parsed, key: RSAPublicKey, config: Config, token_type
 
     Source: Clerk's backend SDK, "machine tokens"; the issuer is compared besides.
     """
+    import jwt  # see verify()
+
     try:
         claims: dict[str, Any] = jwt.decode(
             parsed.token,
@@ -482,46 +485,11 @@ def _decode(part: str) -> bytes:
 
 
 def _json_object(raw: bytes) -> dict[str, Any]:
-    """Parse JSON that every parser reads alike: one object, unique names, no constants, not deep (TOK-05)."""
-    if raw.count(b"[") + raw.count(b"{") > MAX_JSON_DEPTH and _depth(raw) > MAX_JSON_DEPTH:
-        raise TokenRefused("token-invalid", f"JSON deeper than {MAX_JSON_DEPTH}")
+    """Parse JSON that every parser reads alike (TOK-05)."""
     try:
-        value = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
-        )
-        if b"\\u" in raw:
-            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
-    except ValueError:
-        raise TokenRefused("token-invalid", "not unambiguous JSON") from None
-    if not isinstance(value, dict):
-        raise TokenRefused("token-invalid", "not a JSON object")
-    return value
-
-
-def _depth(raw: bytes) -> int:
-    depth = deepest = 0
-    for bracket in filter(None, _JSON_BRACKET.findall(raw)):
-        depth += 1 if bracket in b"[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a name stands twice")
-    return result
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(name)
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("beyond what a number can hold")
-    return number
+        return parse_object(raw, max_depth=MAX_JSON_DEPTH)
+    except ValueError as error:
+        raise TokenRefused("token-invalid", str(error)) from None
 
 
 def now() -> float:

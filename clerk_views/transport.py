@@ -29,6 +29,7 @@ MAX_CONNECTIONS = 10
 KEEP_ALIVE = 30.0  # seconds
 MAX_ANSWER = 1024 * 1024  # bytes
 
+_most: ContextVar[int] = ContextVar("clerk_views_most", default=MAX_ANSWER)  # bytes
 _deadline: ContextVar[float] = ContextVar("clerk_views_deadline", default=math.inf)  # on the monotonic clock
 
 
@@ -52,6 +53,16 @@ def within(seconds: float) -> Iterator[None]:
         yield
     finally:
         _deadline.reset(outer)
+
+
+@contextmanager
+def up_to(size: int) -> Iterator[None]:
+    """Let answers inside the block have this many bytes."""
+    outer = _most.set(size)
+    try:
+        yield
+    finally:
+        _most.reset(outer)
 
 
 def _left(late: type[Exception], timeout: float | None = None) -> float:
@@ -146,7 +157,12 @@ class Transport(httpx.BaseTransport):
     Args:
         timeout: Seconds for a request as a whole. ``within`` makes it less.
         backend: What opens the connections; the operating system's sockets unless a test brings its own.
+
+    Attributes:
+        dated: What the last answer called its ``Date``, and our own time then in UNIX seconds; None before the first.
     """
+
+    dated: tuple[str, float] | None = None
 
     def __init__(self, timeout: float, backend: httpcore.NetworkBackend | None = None) -> None:
         self._timeout = timeout
@@ -168,13 +184,15 @@ class Transport(httpx.BaseTransport):
         # "from None": the frames below hold the request's headers, and error reports show the variables of frames.
         with within(self._timeout):
             try:
-                return self._exchange(request)
+                answer = self._exchange(request)
             except TLSFailed as error:
                 raise TLSError(str(error)) from None
             except httpcore.ProtocolError:
                 raise httpx.RemoteProtocolError("This is not HTTP.") from None  # httpcore would quote the answer
             except (httpcore.TimeoutException, httpcore.NetworkError) as error:
                 raise getattr(httpx, type(error).__name__)(str(error)) from None  # both libraries use the same names
+        self.dated = (answer.headers.get("date", ""), time.time())
+        return answer
 
     def close(self) -> None:
         """Close the connections. A later request opens new ones."""
@@ -219,8 +237,8 @@ def _whole(answer: httpcore.Response) -> httpx.Response:
     body = bytearray()
     for part in answer.iter_stream():
         body += part
-        if len(body) > MAX_ANSWER:
-            raise UnusableAnswer(f"The answer is longer than {MAX_ANSWER} bytes.")
+        if len(body) > _most.get():
+            raise UnusableAnswer(f"The answer is longer than {_most.get()} bytes.")
     if is_json:
         try:
             body.decode()

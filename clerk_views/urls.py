@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from clerk_views import pages
+from clerk_views import pages, webhooks
 
 app_name = "clerk_views"
 
@@ -10,4 +10,5 @@ urlpatterns = [
     path("sign-in/", pages.sign_in, name="sign-in"),
     path("sign-up/", pages.sign_up, name="sign-up"),
     path("sign-out/", pages.sign_out, name="sign-out"),
+    path("webhook/", webhooks.webhook, name="webhook"),
 ]

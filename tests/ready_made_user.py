@@ -113,6 +113,7 @@ class TestAdmin:
         url = reverse("admin:clerk_users_clerkuser_change", args=[user.pk])
         page = client.get(url).content.decode()
         assert "user_1" in page
+        assert "sync_now" in client.get(reverse("admin:clerk_users_clerkuser_changelist")).content.decode()
         assert user.password not in page
         assert 'name="clerk_user_id"' not in page
         joined = {"date_joined_0": "2026-01-02", "date_joined_1": "12:00:00"}

@@ -24,6 +24,7 @@ from asgiref.sync import async_to_sync
 from django.core.asgi import get_asgi_application
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
+from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 from django.db import connection
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -151,6 +152,26 @@ class Served:
             trust_env=False,
         ) as client:
             yield client
+
+
+@contextmanager
+def wsgi_serving() -> Iterator[Served]:
+    """Serve the project by Django's own server, each request on a thread of this process."""
+    server = ThreadedWSGIServer(("127.0.0.1", 0), _QuietHandler)
+    server.set_app(WSGIHandler())
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, name="wsgi")
+    thread.start()
+    try:
+        yield Served(server.server_port)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from clerk_views.accounts import sync_django_user
 from clerk_views.testing import LocalClerk
 from tests.conftest import World
 from tests.doors import DOORS, MIDDLEWARE, Door, door_id
+from tests.minted import OTHER_KEY
 from tests.views import Raised
 
 pytestmark = pytest.mark.django_db
@@ -100,8 +101,9 @@ def test_a_login_url_may_be_the_name_of_a_url(local_clerk: LocalClerk) -> None:
 def test_the_sign_in_page_follows_from_the_publishable_key(local_clerk: LocalClerk, settings: Any) -> None:
     settings.CLERK_SIGN_IN_URL = None
     settings.CLERK_PUBLISHABLE_KEY = "pk_test_Zm9vLWJhci0xMy5jbGVyay5hY2NvdW50cy5kZXYk"
-    location = browser().get("/required/", headers=PAGE)["Location"]
-    assert location.startswith("https://foo-bar-13.accounts.dev/sign-in?redirect_url=")
+    response = browser().get("/required/", headers=PAGE)
+    assert response["Location"].partition("?")[0] == "https://foo-bar-13.accounts.dev/sign-in"
+    assert query(response) == {"redirect_url": ["http://testserver/required/"]}
 
 
 def test_without_any_sign_in_page_django_s_own_is_used(local_clerk: LocalClerk, settings: Any) -> None:
@@ -219,13 +221,16 @@ def test_a_poisoned_host_is_a_400(local_clerk: LocalClerk, settings: Any) -> Non
     assert response.status_code == 400
 
 
-def test_a_bad_cookie_is_sent_to_sign_in_three_times_and_then_told(local_clerk: LocalClerk, each_world: World) -> None:
-    """RED-03: a browser that follows every redirect comes to rest."""
-    stale = local_clerk.token("user_nobody", issued_at=time.time() - 600)
+@pytest.mark.parametrize(("kind", "to_clerk"), [("stale", 3), ("forged", 0)])
+def test_a_bad_cookie_is_sent_to_sign_in_three_times_and_then_told(
+    local_clerk: LocalClerk, each_world: World, kind: str, to_clerk: int
+) -> None:
+    """RED-03: a browser that follows every redirect comes to rest, also where Clerk could help and does not."""
+    made = {"issued_at": time.time() - 600} if kind == "stale" else {"key": OTHER_KEY}
     client = each_world.client
-    client.cookies.load(local_clerk.session_cookies(stale))
-    seen = [each_world.get("/required/", headers=PAGE).status_code for _ in range(5)]
-    assert seen == [302, 302, 302, 401, 401]
+    client.cookies.load(local_clerk.session_cookies(local_clerk.token("user_nobody", **made)))
+    seen = [each_world.get("/required/", headers=PAGE).status_code for _ in range(to_clerk + 5)]
+    assert seen == [*[307] * to_clerk, 302, 302, 302, 401, 401]
     cookie = client.cookies[answers.LOOP_COOKIE]
     assert cookie["httponly"]
     assert cookie["samesite"] == "Lax"

@@ -46,6 +46,7 @@ Ask = Callable[[ClerkApi, Budget], object]
 ASK: dict[str, Ask] = {
     "key set": lambda api, budget: api.get_key_set(budget),
     "user": lambda api, budget: api.get_user("user_1", budget),
+    "count": lambda api, budget: api.count_users(budget),
     "revocation": lambda api, budget: api.revoke_session("sess_1", budget),
 }
 
@@ -786,3 +787,78 @@ def test_many_threads_share_one_sdk(local_clerk: LocalClerk) -> None:
 def test_a_lenient_object_says_what_it_was_told() -> None:
     """As the SDK's models do, so that what Clerk left out is not taken for empty."""
     assert ClerkObject({"id": "user_a", "first_name": None}).model_fields_set == {"id", "first_name"}
+
+
+# Everybody
+
+
+def test_users_come_in_pages_by_age(local_clerk: LocalClerk, api: ClerkApi) -> None:
+    users = [local_clerk.add_user(email=f"{number}@example.com", created_at=9 - number) for number in range(5)]
+    by_age = [user.id for user in reversed(users)]
+    pages = [api.list_users(Budget(5), limit=2, offset=offset) for offset in (0, 2, 4, 6)]
+    assert [[user.id for user in page] for page in pages] == [by_age[:2], by_age[2:4], by_age[4:], []]
+    assert pages[0][0].email_addresses[0].email_address == "4@example.com"
+    assert isinstance(pages[0][0], ClerkObject)
+    assert api.count_users(Budget(5)) == 5
+    headers = [call.headers for call in local_clerk.calls.paths]
+    assert {found["clerk-api-version"] for found in headers} == {"2025-11-10"}
+
+
+def test_a_page_may_be_large_and_slow(local_clerk: LocalClerk, api: ClerkApi) -> None:
+    """F-06 bounds what a request waits for; nobody waits here."""
+    for _ in range(150):
+        local_clerk.add_user(public_metadata={"note": "x" * 8000})
+    local_clerk.faults.slow(3.2, times=1)
+    assert len(api.list_users(Budget(20), limit=500, offset=0)) == 150
+    assert api.retry_after == 0
+
+
+def test_a_page_has_its_limits_too(local_clerk: LocalClerk, api: ClerkApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F-06, F-03."""
+    local_clerk.add_user(public_metadata={"note": "x" * 8000})
+    monkeypatch.setattr(api_module, "MAX_PAGE", 8000)
+    assert fail(api, lambda api, budget: api.list_users(budget, limit=500, offset=0)).reason == "upstream-unavailable"
+    local_clerk.faults.slow(3)
+    started = time.monotonic()
+    assert fail(api, lambda api, budget: api.list_users(budget, limit=1, offset=0), 0.3).reason == "upstream-timeout"
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("kind", [kind for kind in GARBAGE if kind not in ("list", "endless", "huge", "gzip-bomb")])
+def test_what_is_no_list_of_users_is_no_answer(local_clerk: LocalClerk, api: ClerkApi, kind: str) -> None:
+    """F-06."""
+    local_clerk.faults.garbage(kind)
+    assert fail(api, lambda api, budget: api.list_users(budget, limit=1, offset=0)).reason == "upstream-unavailable"
+
+
+@pytest.mark.parametrize("body", [b"[]", b'{"total_count": "5"}', b'{"total_count": true}', b"{}", b"null"])
+def test_what_is_no_number_of_users_is_no_answer(local_clerk: LocalClerk, api: ClerkApi, body: bytes) -> None:
+    """F-06."""
+    local_clerk.respond("/v1/users/count", body)
+    assert fail(api, ASK["count"]).reason == "upstream-unavailable"
+
+
+# The instance
+
+
+def test_the_instances_addresses(local_clerk: LocalClerk, api: ClerkApi) -> None:
+    assert api.list_domains(Budget(5)) == [local_clerk.issuer]
+    local_clerk.respond("/v1/domains", b"[]")
+    assert fail(api, lambda api, budget: api.list_domains(budget)).reason == "upstream-unavailable"
+
+
+@pytest.mark.parametrize(
+    ("date", "differs"),
+    [("Thu, 01 Jan 1970 00:00:10 GMT", True), ("yesterday", False), ("", False), ("Mon, 99 Jan 2026", False)],
+)
+def test_the_clock_is_that_of_the_last_answer(local_clerk: LocalClerk, api: ClerkApi, date: str, differs: bool) -> None:
+    """F-20."""
+    fresh = ClerkApi(local_clerk.secret_key, local_clerk.url, 5)
+    assert fresh.clock_difference is None
+    fresh.count_users(Budget(5))
+    assert abs(fresh.clock_difference or 0) <= 1
+    local_clerk.respond("/v1/users/count", b'{"total_count": 1}', headers=[("Date", date)])
+    fresh.count_users(Budget(5))
+    difference = fresh.clock_difference
+    assert abs(difference + time.time() - 10) < 5 if differs and difference is not None else difference is None
+    fresh.close()

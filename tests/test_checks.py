@@ -21,10 +21,10 @@ from django.views import View
 from pytest_django import Settings
 
 from clerk_views import checks
-from clerk_views.conf import RESERVED_SETTINGS, SETTINGS
+from clerk_views.conf import SETTINGS
 from clerk_views.middleware import ClerkMiddleware
 from clerk_views.mixins import ClerkLoginRequiredMixin
-from tests.test_conf import BAD, SECRETS, publishable_key
+from tests.test_conf import BAD, SECRETS, WEBHOOK_SECRET, publishable_key
 
 CLERK = "clerk_views.middleware.ClerkMiddleware"
 AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
@@ -69,7 +69,7 @@ def test_every_id_is_documented() -> None:
             assert check_id == "setting.check_id" or check_id[0] == {"_error": "E", "_warning": "W"}[call.func.id]
             used.add(check_id)
     documented = set(re.findall(r"\b[EW]\d{3}\b", checks.__doc__ or "")) | {
-        f"E{n:03}" for n in (*range(2, 21), *range(38, 43))
+        f"E{n:03}" for n in (*range(2, 21), *range(37, 47))
     }
     assert documented == used - {"setting.check_id"}
 
@@ -232,14 +232,6 @@ class TestNames:
 
     def test_unknown_name_without_a_neighbour(self) -> None:
         assert "your project's own" in str(found(CLERK_QQQ="x")["E022"].hint)
-
-    @pytest.mark.parametrize("name", RESERVED_SETTINGS)
-    def test_setting_of_a_later_version_is_said_to_do_nothing(self, name: str) -> None:
-        values: dict[str, Any] = {name: "CANARY"}
-        message = found(**values)["W031"]
-        assert message.msg.startswith(name)
-        assert not message.is_serious()
-        assert "CANARY" not in str(message)
 
     def test_other_names_are_left_alone(self) -> None:
         assert found(NOT_CLERK_SETTING=1, CLERKS=2) == {}
@@ -414,3 +406,23 @@ class TestPages:
 
     def test_there_are_no_views_at_all(self) -> None:
         assert found(CLERK_SIGN_IN_URL="/clerk/sign-in/", ROOT_URLCONF="") == {}
+
+
+REDIS = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1"}}
+WEBHOOKS: dict[str, Any] = {"CLERK_CHECK_REVOKED_SESSIONS": True, "CLERK_WEBHOOK_SIGNING_SECRET": WEBHOOK_SECRET}
+
+
+@pytest.mark.parametrize("backend", ["locmem.LocMemCache", "dummy.DummyCache"])
+def test_revoked_sessions_want_a_cache_that_is_shared(backend: str) -> None:
+    """LFC-03."""
+    caches = {"default": {"BACKEND": f"django.core.cache.backends.{backend}"}, "redis": REDIS["default"]}
+    assert "W050" in found(CACHES=caches, **WEBHOOKS)
+    assert found(CACHES=caches, CLERK_CACHE_ALIAS="redis", **WEBHOOKS) == {}
+    assert found(CACHES=caches) == {}
+    assert set(found(CACHES=caches, CLERK_CACHE_ALIAS="absent", **WEBHOOKS)) == {"E010"}
+
+
+def test_revoked_sessions_want_somebody_who_tells_of_them() -> None:
+    """LFC-03."""
+    assert "without CLERK_WEBHOOK_SIGNING_SECRET" in found(CACHES=REDIS, CLERK_CHECK_REVOKED_SESSIONS=True)["W050"].msg
+    assert found(CACHES=REDIS, **WEBHOOKS) == {}

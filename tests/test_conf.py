@@ -22,6 +22,7 @@ from clerk_views.conf import DEFAULT_USER_CLAIMS, DEFAULT_USER_FIELDS, SETTINGS,
 
 KEY_BODY = base64.b64encode(bytes(range(90))).decode()  # armour is conf's business, what is inside is keys'
 PEM = f"-----BEGIN PUBLIC KEY-----\n{KEY_BODY[:64]}\n{KEY_BODY[64:]}\n-----END PUBLIC KEY-----\n"
+WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef").decode()
 PARSERS = {setting.name.removeprefix("CLERK_"): setting.parse for setting in SETTINGS}
 
 
@@ -35,9 +36,7 @@ def _usable(settings: Settings) -> None:
 
 
 def test_names_and_ids_are_unique() -> None:
-    assert len({setting.name for setting in SETTINGS} | set(conf.RESERVED_SETTINGS)) == len(SETTINGS) + len(
-        conf.RESERVED_SETTINGS
-    )
+    assert len({setting.name for setting in SETTINGS}) == len(SETTINGS)
     assert len({setting.check_id for setting in SETTINGS}) == len(SETTINGS)
 
 
@@ -109,6 +108,15 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("PROXY_URL", "/__clerk", "/__clerk"),
     ("DOMAIN", "satellite.example", "satellite.example"),
     ("IS_SATELLITE", True, True),
+    ("CHECK_REVOKED_SESSIONS", True, True),
+    ("WEBHOOK_SIGNING_SECRET", None, ()),
+    ("WEBHOOK_SIGNING_SECRET", "", ()),
+    ("WEBHOOK_SIGNING_SECRET", [], ()),
+    ("WEBHOOK_SIGNING_SECRET", WEBHOOK_SECRET, (b"0123456789abcdef",)),
+    ("WEBHOOK_SIGNING_SECRET", WEBHOOK_SECRET.rstrip("="), (b"0123456789abcdef",)),
+    ("WEBHOOK_SIGNING_SECRET", f" {WEBHOOK_SECRET}\n", (b"0123456789abcdef",)),
+    ("WEBHOOK_SIGNING_SECRET", [WEBHOOK_SECRET], (b"0123456789abcdef",)),
+    ("WEBHOOK_SIGNING_SECRET", f"whsec_{'/+' * 16} {WEBHOOK_SECRET}", (b"\xff\xef\xfe" * 8, b"0123456789abcdef")),
     ("SIGN_UP_URL", "/sign-up/", "/sign-up/"),
     ("SIGN_UP_URL", "", None),
     ("AFTER_SIGN_OUT_URL", "https://www.example/bye", "https://www.example/bye"),
@@ -246,6 +254,23 @@ BAD: list[tuple[str, Any]] = [
     ("PROXY_URL", "proxy"),
     ("DOMAIN", 5),
     ("IS_SATELLITE", "yes"),
+    ("CHECK_REVOKED_SESSIONS", "yes"),
+    ("CHECK_REVOKED_SESSIONS", 1),
+    # Missing, empty or short: nothing of it may verify anything (WHK-06).
+    ("WEBHOOK_SIGNING_SECRET", 5),
+    ("WEBHOOK_SIGNING_SECRET", [""]),
+    ("WEBHOOK_SIGNING_SECRET", [None]),
+    ("WEBHOOK_SIGNING_SECRET", [WEBHOOK_SECRET, ""]),
+    ("WEBHOOK_SIGNING_SECRET", "whsec_"),
+    ("WEBHOOK_SIGNING_SECRET", WEBHOOK_SECRET.removeprefix("whsec_")),
+    ("WEBHOOK_SIGNING_SECRET", "whsec_" + base64.b64encode(b"fifteen bytes !").decode()),
+    ("WEBHOOK_SIGNING_SECRET", WEBHOOK_SECRET + "="),
+    ("WEBHOOK_SIGNING_SECRET", WEBHOOK_SECRET.replace("M", "-")),
+    ("WEBHOOK_SIGNING_SECRET", WEBHOOK_SECRET + "é"),
+    ("WEBHOOK_SIGNING_SECRET", f"{WEBHOOK_SECRET},{WEBHOOK_SECRET}"),
+    ("WEBHOOK_SIGNING_SECRET", "whsec_" + "A" * 25),
+    ("WEBHOOK_SIGNING_SECRET", "sk_test_abc"),
+    ("WEBHOOK_SIGNING_SECRET", {WEBHOOK_SECRET}),
     ("SIGN_IN_URL", "https://[accounts.example/sign-in"),
     ("SIGN_UP_URL", "sign-up"),
     ("SIGN_UP_URL", "javascript:alert(1)"),

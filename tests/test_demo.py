@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,9 +46,11 @@ def test_every_door_is_as_it_should_be() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["door", "who", "expected", "seen", "ok"]
-    doors = {line.split("  ")[0] for line in lines[2:-1]}
-    assert doors >= {"Function view", "Async view", "Class-based view", "REST framework", "clerk_optional", "Admin"}
+    assert lines[0].split() == ["keys", "door", "who", "expected", "seen", "ok"]
+    doors = {tuple(re.split(" {2,}", line)[:2]) for line in lines[2:-1]}
+    expected = {"Function view", "Async view", "REST framework", "Admin", "Role", "Permission", "Step-up", "Sign-out"}
+    for keys in ("development", "production"):
+        assert {door for kind, door in doors if kind == keys} >= expected
     assert all(line.endswith("  ok") for line in lines[2:-1])
     assert lines[-1].endswith("as they should be.")
     assert [path for path in sorted(DEMO.iterdir()) if path.name != "__pycache__"] == [
@@ -56,14 +59,21 @@ def test_every_door_is_as_it_should_be() -> None:
 
 
 def test_the_check_says_what_is_wrong() -> None:
-    # Sessions that are over before they begin: signing in is of no use.
+    # Everybody in Acme is an admin there, and one kind of keys is enough to see it.
     program = (
-        "import sys; sys.path.insert(0, '.'); import run; run.SESSION_LIFETIME = -60; sys.argv[1:] = "
-        "['--no-venv', '--check']; run.main()"
+        "import sys; sys.path.insert(0, '.'); import run; run.KINDS = (True,); "
+        "run.MEMBERS['Acme']['user_ada'] = 'org:admin'; sys.argv[1:] = ['--no-venv', '--check']; run.main()"
     )
     done = run("-c", program)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "WRONG  Function view, Ada, cookie: expected 200 Hello, ada.; saw 302 to sign in" in done.stdout
+    wrong = "WRONG  Role, Ada · Acme, production keys: expected 403 This door stays closed; saw 200 Hello, ada"
+    assert wrong in done.stdout
+
+
+def test_packages_that_are_not_there_are_named(tmp_path: Path) -> None:
+    done = run("run.py", "--no-venv", "--packages", str(tmp_path))
+    assert done.returncode == 2
+    assert "there is no node_modules/@clerk/clerk-js/dist/clerk.browser.js in" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -84,7 +94,9 @@ def test_with_real_keys_the_pages_load_clerks_script() -> None:
         "--no-imports",
         "-c",
         "from django.test import Client; "
-        "print(Client(headers={'host': '127.0.0.1:8000', 'accept': 'text/html'}).get('/clerk/').content.decode())",
+        "browser = Client(headers={'host': '127.0.0.1:8000', 'accept': 'text/html'}); "
+        "browser.cookies['__clerk_db_jwt'] = 'dvb_1'; "
+        "print(browser.get('/optional/').content.decode())",
     )
     assert done.returncode == 0, done.stderr
     assert 'src="https://foo-bar-13.clerk.accounts.dev/npm/@clerk/clerk-js@6/dist/clerk.browser.js"' in done.stdout

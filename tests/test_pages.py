@@ -129,8 +129,13 @@ def in_a_browser(base: str, address: str) -> str:
     return urljoin(base, re.sub(r"[\t\r\n]", "", address).strip("\x00\x01\x08 ").replace("\\", "/"))
 
 
+def hold(client: Any, local_clerk: LocalClerk, token: str) -> None:
+    """Give a client the cookies with which a browser keeps a session, the token being good or not."""
+    client.cookies.load(local_clerk.session_cookies(token))
+
+
 def sign_in_as(world: World, local_clerk: LocalClerk, user: Any, **claims: Any) -> None:
-    world.client.cookies["__session"] = local_clerk.token(user, **claims)
+    hold(world.client, local_clerk, local_clerk.token(user, **claims))
 
 
 class TestSignIn:
@@ -138,8 +143,11 @@ class TestSignIn:
     def test_it_leads_to_clerk_and_back(self, local_clerk: LocalClerk, each_world: World, parameter: str) -> None:
         response = each_world.get(SIGN_IN, {parameter: "/invoices/?page=2&q=a%20b"})
         assert response.status_code == 302
-        assert response["Location"].startswith(f"{local_clerk.url}/sign-in?redirect_url=http")
-        assert query(response) == {"redirect_url": ["http://testserver/invoices/?page=2&q=a%20b"]}
+        assert response["Location"].startswith(f"{local_clerk.url}/sign-in?")
+        assert query(response) == {
+            "redirect_url": ["http://testserver/invoices/?page=2&q=a%20b"],
+            "__clerk_db_jwt": [each_world.client.cookies["__clerk_db_jwt"].value],
+        }
 
     def test_the_answer_is_not_stored(self, each_world: World) -> None:
         """RED-08."""
@@ -328,8 +336,7 @@ class TestOtherSites:
     def test_a_pending_session_goes_to_its_tasks(
         self, settings: Any, local_clerk: LocalClerk, each_world: World, ada: Any, path: str
     ) -> None:
-        settings.CLERK_ISSUER = local_clerk.issuer
-        sign_in_as(each_world, local_clerk, ada, sts="pending")
+        sign_in_as(each_world, local_clerk, ada, sts="pending", iss="https://happy-cat-1.clerk.accounts.dev")
         response = each_world.get(path, headers=PAGE)
         assert response["Location"].startswith(f"{PORTAL}/sign-in/tasks?")
         settings.CLERK_SIGN_IN_URL = "/our/sign-in/"
@@ -379,7 +386,7 @@ class TestWhoeverIsSignedIn:
 
     def test_a_token_that_nobody_accepts_comes_to_rest(self, local_clerk: LocalClerk, each_world: World) -> None:
         """RED-03: the sign-in page believes in it and sends the visitor straight back each time."""
-        each_world.client.cookies["__session"] = local_clerk.token("user_x", iss="https://other.example")
+        hold(each_world.client, local_clerk, local_clerk.token("user_x", iss="https://other.example"))
         statuses = [each_world.get(SIGN_IN, headers=PAGE).status_code for _ in range(4)]
         assert statuses == [302, 302, 302, 401]
 
@@ -466,8 +473,7 @@ class TestSignOut:
 
     def test_the_session_ends_at_clerk_and_here(self, local_clerk: LocalClerk, each_world: World, session: Any) -> None:
         """LFC-03."""
-        for name, value in local_clerk.session_cookies(local_clerk.session_token(session)).items():
-            each_world.client.cookies[name] = value
+        hold(each_world.client, local_clerk, local_clerk.session_token(session))
         response = each_world.post(SIGN_OUT)
         assert (response.status_code, response["Location"]) == (303, "/")
         assert response["Cache-Control"] == "no-store"
@@ -490,14 +496,14 @@ class TestSignOut:
     ) -> None:
         """LFC-03: the token on it has long expired, yet the session at Clerk lives on."""
         token = local_clerk.session_token(session, issued_at=time.time() - age)
-        each_world.client.cookies["__session"] = token
+        hold(each_world.client, local_clerk, token)
         assert each_world.post(SIGN_OUT).status_code == 303
         assert session.status == "revoked"
         assert each_world.get("/required/").status_code == 401
 
     def test_a_pending_session_can_be_left(self, local_clerk: LocalClerk, each_world: World, ada: Any) -> None:
         session = local_clerk.open_session(ada, pending=True)
-        each_world.client.cookies["__session"] = local_clerk.session_token(session)
+        hold(each_world.client, local_clerk, local_clerk.session_token(session))
         each_world.post(SIGN_OUT)
         assert session.status == "revoked"
 
@@ -515,7 +521,7 @@ class TestSignOut:
     def test_nobody_elses_session_ends(
         self, local_clerk: LocalClerk, each_world: World, session: Any, forge: Any
     ) -> None:
-        each_world.client.cookies["__session"] = forge(local_clerk, local_clerk.session_token(session))
+        hold(each_world.client, local_clerk, forge(local_clerk, local_clerk.session_token(session)))
         assert each_world.post(SIGN_OUT).status_code == 303
         assert session.status == "active"
         assert local_clerk.calls.count("/v1/sessions/{id}/revoke") == 0
@@ -538,7 +544,7 @@ class TestSignOut:
         self, local_clerk: LocalClerk, each_world: World, session: Any, method: str
     ) -> None:
         """CSR-04."""
-        each_world.client.cookies["__session"] = local_clerk.session_token(session)
+        hold(each_world.client, local_clerk, local_clerk.session_token(session))
         response = getattr(each_world, method)(SIGN_OUT)
         assert (response.status_code, response["Allow"]) == (405, "POST")
         assert not response.cookies
@@ -553,7 +559,7 @@ class TestSignOut:
         if middleware != "with":
             settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if name != csrf] * (middleware == "without")
         client = Client(enforce_csrf_checks=True)
-        client.cookies["__session"] = local_clerk.session_token(session)
+        hold(client, local_clerk, local_clerk.session_token(session))
         response = client.post(SIGN_OUT)
         assert response.status_code == 403
         assert not response.cookies
@@ -569,7 +575,7 @@ class TestSignOut:
         token = get_token(request)
         client = Client(enforce_csrf_checks=True)
         client.cookies["csrftoken"] = request.META["CSRF_COOKIE"]
-        client.cookies["__session"] = local_clerk.session_token(session)
+        hold(client, local_clerk, local_clerk.session_token(session))
         assert client.post(SIGN_OUT, {"csrfmiddlewaretoken": token}).status_code == 303
         assert session.status == "revoked"
 
@@ -592,7 +598,7 @@ class TestSignOut:
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         token = local_clerk.session_token(session)
-        each_world.client.cookies["__session"] = token
+        hold(each_world.client, local_clerk, token)
         break_it(local_clerk)
         with caplog.at_level(logging.WARNING, "clerk_views"):
             response = each_world.post(SIGN_OUT)
@@ -607,7 +613,7 @@ class TestSignOut:
     ) -> None:
         settings.CLERK_TIMEOUT_MS = 200
         client = Client()
-        client.cookies["__session"] = local_clerk.session_token(session)
+        hold(client, local_clerk, local_clerk.session_token(session))
         client.get("/plain/")
         local_clerk.faults.slow(2, path="/v1/sessions")
         began = time.monotonic()
@@ -618,7 +624,7 @@ class TestSignOut:
         self, local_clerk: LocalClerk, ada: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
         client = Client()
-        client.cookies["__session"] = local_clerk.token(ada, sid="sess_unknown")
+        hold(client, local_clerk, local_clerk.token(ada, sid="sess_unknown"))
         with caplog.at_level(logging.INFO, "clerk_views"):
             assert client.post(SIGN_OUT).status_code == 303
         assert "had ended at Clerk before" in caplog.text
@@ -631,7 +637,7 @@ class TestSignOut:
         settings.CLERK_SECRET_KEY = ""
         settings.CLERK_USER_SOURCE = "claims"
         client = Client()
-        client.cookies["__session"] = local_clerk.session_token(session)
+        hold(client, local_clerk, local_clerk.session_token(session))
         assert client.post(SIGN_OUT).status_code == 303
         assert "Without CLERK_SECRET_KEY" in caplog.text
         assert local_clerk.calls.total == 0
@@ -652,7 +658,7 @@ class TestSignOut:
         sam = get_user_model().objects.create_user("sam")
         log_in: Any = each_world.client.aforce_login if each_world.is_async else each_world.client.force_login
         (async_to_sync(log_in) if each_world.is_async else log_in)(sam)
-        each_world.client.cookies["__session"] = local_clerk.session_token(session)
+        hold(each_world.client, local_clerk, local_clerk.session_token(session))
         seen = []
 
         def receive(sender: Any, user: Any, **kwargs: Any) -> None:
@@ -668,7 +674,7 @@ class TestSignOut:
         assert local_clerk.calls.user_fetches == 0  # nobody is looked up, let alone created, to be signed out
 
     def test_a_refused_account_can_sign_out(self, local_clerk: LocalClerk, each_world: World, session: Any) -> None:
-        each_world.client.cookies["__session"] = local_clerk.session_token(session)
+        hold(each_world.client, local_clerk, local_clerk.session_token(session))
         each_world.get("/required/")
         get_user_model().objects.update(is_active=False)
         assert each_world.get("/required/").status_code == 403
@@ -697,10 +703,10 @@ class TestSignOut:
 
 
 @pytest.mark.parametrize("place", ["/required/", "/required/caf%C3%A9/", "/required/50%25/", "/required/a%20b/"])
-def test_loop_protection_is_shared_with_the_doors(place: str) -> None:
+def test_loop_protection_is_shared_with_the_doors(local_clerk: LocalClerk, place: str) -> None:
     """RED-03: one counter for one place, whichever of them sends the visitor round."""
     client = Client()
-    client.cookies["__session"] = "a.b.c"
+    hold(client, local_clerk, "a.b.c")
     assert client.get(place, headers=PAGE).status_code == 302
     client.get(SIGN_IN, {"next": place}, headers=PAGE)
     assert client.cookies[answers.LOOP_COOKIE].value.startswith("2.")

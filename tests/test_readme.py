@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.admin import AdminSite
+from django.contrib.auth import get_user_model
 from django.test import Client, RequestFactory, override_settings
 from django.urls import path
 from django.views.generic import TemplateView
 
 from clerk_views import conf
 from clerk_views.testing import LocalClerk
+from clerk_views.testing.fixtures import ClerkFixture
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -51,7 +54,10 @@ def site(views: Any, settings: Any) -> Any:
         path("report/", views.Report.as_view()),
         path("greeting/", views.Greeting.as_view()),
         path("by-hand/", views.by_hand),
+        path("usage/", views.usage),
+        path("import/", views.import_invoices),
         *([path("orders/", views.Orders.as_view())] if hasattr(views, "Orders") else []),
+        *([path("sync/", views.Sync.as_view())] if hasattr(views, "Sync") else []),
     ]
     settings.ROOT_URLCONF = urls
     return views
@@ -82,6 +88,27 @@ def test_the_views_of_the_readme_work(site: Any, local_clerk: LocalClerk) -> Non
     assert client.get("/orders/", headers=token).json()["clerk"] == ada.id
     request = RequestFactory().get("/", headers=token)
     assert site.audit(request) == ada.id
+
+
+@pytest.mark.django_db
+def test_the_views_for_machines_work(site: Any, local_clerk: LocalClerk) -> None:
+    ada, machine = local_clerk.add_user(email="ada@example.com"), local_clerk.add_machine()
+
+    def get(where: str, token: str) -> Any:
+        response = Client().get(where, headers={"authorization": f"Bearer {token}"})
+        return response.json() if response.status_code == 200 else response.status_code
+
+    key = local_clerk.create_api_key(ada, ["read"])
+    assert get("/usage/", key) == {"by": "api_key", "user": ada.id, "org": None}
+    assert get("/usage/", local_clerk.create_api_key("org_1")) == {"by": "api_key", "user": None, "org": "org_1"}
+    assert get("/usage/", local_clerk.token(ada))["by"] == "session_token"
+    assert get("/import/", key) == 401
+    assert get("/import/", local_clerk.m2m_token(machine)) == 403
+    scopes = ["invoices:write"]
+    assert get("/import/", local_clerk.m2m_token(machine, scopes)) == {"machine": machine.id, "scopes": scopes}
+    token = local_clerk.oauth_token(ada, ["sync"], client_id="client_1", jwt=True)
+    assert get("/sync/", token) == {"client": "client_1", "user": ada.id}
+    local_clerk.revoke_machine_token(key)
 
 
 def test_the_settings_of_the_readme_are_valid(settings: Any) -> None:
@@ -192,6 +219,19 @@ def test_the_pytest_example_runs_in_a_project_of_its_own(tmp_path: Path) -> None
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "2 passed" in run.stdout
+
+
+@pytest.mark.django_db
+def test_the_webhook_example_works(client: Client, clerk: ClerkFixture) -> None:
+    values: dict[str, Any] = {}
+    exec(compile(block("# test_webhooks.py"), "README.md", "exec"), values)  # noqa: S102  # running it is the test
+    values["test_a_banned_user_is_out"](client, clerk)
+
+
+def test_the_admin_example_works() -> None:
+    values: dict[str, Any] = {}
+    exec(compile(block("# admin.py"), "README.md", "exec"), values)  # noqa: S102  # running it is the test
+    assert values["MyUserAdmin"](get_user_model(), AdminSite()).check() == []
 
 
 def settings_table() -> str:

@@ -518,6 +518,6 @@ class Rival:
 
 @pytest.mark.skipif(User.__module__ != "django.contrib.auth.models", reason="is itself about another user model")
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="is itself on another database")
-@pytest.mark.parametrize("model", ["BareUser", "EmailUser", "FullUser"])
+@pytest.mark.parametrize("model", ["BareUser", "EmailUser", "FullUser", "MemberUser"])
 def test_other_user_models(model: str) -> None:
     run_elsewhere("tests/custom_users/scenarios.py", CLERK_VIEWS_TEST_USER=f"custom_users.{model}")

@@ -781,6 +781,39 @@ class TestTheHandshake:
         assert arrived.headers["Location"].startswith("http://localhost:8000/a?b=c&d=e")
         assert not set_cookies(answer)
 
+    def test_with_a_production_key_another_host_name_finds_the_same_browser(self) -> None:
+        """As Clerk's Frontend API does, which all of an instance's domains ask under one name."""
+        with LocalClerk(production=True) as clerk, Browser(clerk) as browser:
+            target = "http://localhost:8000/"
+            user = clerk.add_user()
+
+            def there() -> str:
+                moved = browser.handshake(redirect_url=target)
+                assert urlsplit(moved.headers["Location"]).hostname == "localhost"
+                answer = browser.http.get(moved.headers["Location"])
+                assert answer.headers["Location"] == target
+                directives = payload(clerk, set_cookies(answer)["__clerk_handshake_nonce"].partition(";")[0]).json()
+                found = dict(d.partition(";")[0].split("=", 1) for d in directives["directives"])
+                return found["__session"] and str(claims_of(found["__session"], clerk)["sub"])
+
+            assert there() == ""
+            browser.sign_in(user)
+            assert there() == user.id
+            other = clerk.add_user()
+            browser.http.post(f"http://localhost:{urlsplit(clerk.url).port}/sign-in", data={"user_id": other.id})
+            assert there() == other.id
+
+    def test_a_satellite_s_script_comes_back_with_word_that_it_was_done(
+        self, clerk: LocalClerk, browser: Browser, ada: LocalUser
+    ) -> None:
+        browser.sign_in(ada)
+        target = f"{ORIGIN}/?a=1&__clerk_synced=false&b"
+        answer = browser.http.get("/v1/client/sync", params={"redirect_url": target})
+        assert answer.status_code == 307
+        assert answer.headers["Location"].startswith(f"{ORIGIN}/?a=1&b&__clerk_synced=true")
+        assert ("&__clerk_handshake=" in answer.headers["Location"]) is not clerk.production
+        assert ("__clerk_handshake" in set_cookies(answer)) is clerk.production
+
     def test_a_nonce_works_once_and_with_the_secret_key(
         self, clerk: LocalClerk, browser: Browser, ada: LocalUser
     ) -> None:

@@ -193,6 +193,68 @@ class TestTheSignInPage:
         assert answer.status_code == 200
 
 
+class TestTheVerificationPage:
+    @pytest.fixture
+    def browser(self, local_clerk: LocalClerk) -> Iterator[httpx.Client]:
+        with httpx.Client(base_url=local_clerk.url, trust_env=False) as browser:
+            yield browser
+
+    def test_whoever_is_not_signed_in_is_asked_to(self, local_clerk: LocalClerk, browser: httpx.Client) -> None:
+        ada = local_clerk.add_user(first_name="Ada")
+        back = "http://127.0.0.1:8000/transfer"
+        for _ in range(2):
+            page = browser.get("/verify", params={"redirect_url": back})
+            assert (page.status_code, "Nobody is signed in here" in page.text) == (401, True)
+            assert f'value="{ada.id}"' in page.text
+            assert f'value="{back}"' in page.text
+            browser.post("/sign-in", data={"user_id": ada.id})  # and out again: the browser is known, and nobody there
+            browser.post("/sign-out")
+
+    @pytest.mark.parametrize(
+        ("second_factor", "proofs", "ages"),
+        [
+            (False, ["old"], [60, -1]),
+            (False, ["old", "old", "now"], [0, -1]),
+            (True, ["old"], [60, 60]),
+            (True, ["old", "now"], [0, 0]),
+        ],
+        ids=str,
+    )
+    def test_the_next_token_says_when_a_factor_was_proved(
+        self, local_clerk: LocalClerk, browser: httpx.Client, second_factor: bool, proofs: list[str], ages: list[int]
+    ) -> None:
+        ada = local_clerk.add_user(first_name="Ada")
+        browser.post("/sign-in", data={"user_id": ada.id})
+        (session,) = local_clerk.sessions(ada)
+        session.prove_factors(second=second_factor)
+        page = browser.get("/verify").text
+        assert ("proved 0 minutes ago, second factor" in page) is second_factor
+
+        for proof in proofs:
+            target = "http://127.0.0.1:8000/transfer"
+            answer = browser.post("/verify", data={"proof": proof, "redirect_url": target})
+
+        assert (answer.status_code, answer.headers["Location"]) == (303, target)
+        claims = claims_of(answer.cookies["__session"])
+        assert (claims["sub"], claims["sid"], claims["azp"]) == (ada.id, session.id, "http://127.0.0.1:8000")
+        assert claims["fva"] == ages
+
+    def test_without_an_address_or_a_proof_it_shows_itself(
+        self, local_clerk: LocalClerk, browser: httpx.Client
+    ) -> None:
+        ada = local_clerk.add_user(first_name="Ada <b>")
+        browser.post("/sign-in", data={"user_id": ada.id})
+        (session,) = local_clerk.sessions(ada)
+        session.first_factor_at = None
+        session.age_factors(60)
+
+        assert "Ada &lt;b&gt;. First factor never proved." in browser.get("/verify").text
+        assert "never proved" in browser.post("/verify", data={"proof": "odd"}).text
+        assert "proved 0 minutes ago." in browser.post("/verify", data={"proof": "now"}).text
+        session.age_factors(1)
+        assert "proved 1 minute ago." in browser.get("/verify").text
+
+
 class TestTheApi:
     def test_the_sdk_reads_a_session(self, local_clerk: LocalClerk, sdk: clerk_backend_api.Clerk) -> None:
         ada, acme = local_clerk.add_user(), local_clerk.add_organization(name="Acme")

@@ -53,7 +53,7 @@ def key_set_of(group: dict[str, Any]) -> list[Any]:
 
 def usable_keys(group: dict[str, Any]) -> list[RSAPublicKey]:
     """Return those that we would use, had Clerk's key set contained them."""
-    return list(keys._usable(key_set_of(group)).values())
+    return list(keys.usable(key_set_of(group)).values())
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,13 @@ from importlib.util import find_spec
 from django.contrib import admin
 from django.urls import include, path
 
+from clerk_views import webhooks
 from tests import views
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    # Alone: sign-in by name would change what other tests see. page_urls.py has it all.
+    path("clerk/", include(([path("webhook/", webhooks.webhook, name="webhook")], "clerk_views"))),
     path("required/", views.required),
     path("required/called/", views.required_called),
     path("required/named/", views.required_named),

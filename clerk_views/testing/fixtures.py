@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from django.test import AsyncClient, Client
 
     from clerk_views.testing import LocalClerk, LocalMembership, LocalOrganization, LocalUser
+    from clerk_views.testing.webhooks import WebhookAnswer
 
 
 class ClerkFixture:
@@ -96,6 +97,12 @@ class ClerkFixture:
             for name, value in self.server.session_cookies(token, issued_at).items():
                 client.cookies[name] = value
         return token
+
+    def send_webhook(
+        self, target: str | Client | AsyncClient, event_type: str, data: Any, /, **message: Any
+    ) -> WebhookAnswer:
+        """Tell the project what has happened; see LocalClerk.send_webhook()."""
+        return self.server.send_webhook(target, event_type, data, **message)
 
     def sign_out(self, client: Client | AsyncClient, /) -> None:
         """Let a test client send no Clerk credential any more. An Authorization header of another scheme stays."""

@@ -1,12 +1,13 @@
 """
 The handshake: a browser comes with stale cookies, and is sent back with good ones.
 
-With a development key the cookies travel in the query of the way back: as a signed token, or as a nonce that the
+An application on another domain, a satellite, asks in the same way who is signed in at the primary one. With a
+development key the cookies travel in the query of the way back: as a signed token, or as a nonce that the
 application exchanges. With a production key that token or nonce is a cookie of the application's host, which works
 here because cookies belong to a host name and not to a port. Beside the handshake stands the other way to a fresh
 token: the application renews one by a refresh token, without the browser.
 
-Source: Clerk's JavaScript backend SDK, "handshake" and "refresh".
+Source: Clerk's JavaScript backend SDK, "handshake", "refresh" and "satellite domains".
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from urllib.parse import urlsplit
 import jwt
 
 from clerk_views.testing import pages
-from clerk_views.testing.clients import Clients, cookie
+from clerk_views.testing.clients import Clients, LocalClient, cookie
 from clerk_views.testing.faults import error_body
 from clerk_views.testing.listener import Exchange
 from clerk_views.testing.organizations import Organizations
@@ -29,6 +30,9 @@ from clerk_views.testing.sessions import LocalSession
 
 #: Seconds for which the outcome of a handshake can be taken up.
 _LIFETIME = 60
+
+#: Parameter in which a browser that moves to another host name says who it is.
+_TICKET = "__local_clerk_ticket"
 
 
 class Handshakes:
@@ -55,9 +59,15 @@ class Handshakes:
         self._sign = sign
         self._lock = threading.Lock()
         self._outcomes: dict[str, tuple[float, list[str]]] = {}
+        self._tickets: dict[str, LocalClient] = {}
 
-    def begin(self, exchange: Exchange, query: Mapping[str, Sequence[str]]) -> None:
-        """Answer a browser that an application has sent here."""
+    def begin(self, exchange: Exchange, query: Mapping[str, Sequence[str]], *, synced: bool = False) -> None:
+        """
+        Answer a browser that an application has sent here.
+
+        Args:
+            synced: Whether it was clerk-js on a satellite, which wants to read in the address that it was done.
+        """
         target = pages.local_url(query.get("redirect_url", [""])[0])
         if target is None:
             sentence = "redirect_url must be an http address of this machine."
@@ -67,14 +77,16 @@ class Handshakes:
         if host != exchange.host:
             # The browser comes again under the application's host name, where its cookies are and shall be.
             again = urlsplit(exchange.path)._replace(scheme="http", netloc=f"{host}:{exchange.port}").geturl()
-            exchange.answer(307, b"", "text/html", _leading_to(again))
+            exchange.answer(307, b"", "text/html", _leading_to(self._with_ticket(again, exchange)))
             return
-        client = self._clients.find(exchange, query) or self._clients.get()
+        client = self._find(exchange, query)
         session = self._clients.current(client)
         if session and "organization_id" in query:
             self._switch(session, query["organization_id"][0])
-        suffixed = query.get("suffixed_cookies", [""])[0] == "true"
+        suffixed = synced or query.get("suffixed_cookies", [""])[0] == "true"  # clerk-js says nothing, and uses both
         directives = self._clients.directives(client, _origin(target), suffixed=suffixed)
+        if synced:
+            target = _with_parameter(target, "__clerk_synced", "true")
         name, value = self._packed(directives, query.get("format", [""])[0])
         cookies = [self._clients.own_cookie(client)]
         if self._clients.is_production:
@@ -113,6 +125,29 @@ class Handshakes:
         """Forget all outcomes."""
         with self._lock:
             self._outcomes.clear()
+            self._tickets.clear()
+
+    def _with_ticket(self, url: str, exchange: Exchange) -> str:
+        """
+        Let a browser in which somebody is signed in be known again under another host name.
+
+        Clerk's Frontend API has one host name, by whose cookie it knows the browser whichever application asks. With a
+        development key the development browser does that.
+        """
+        client = self._clients.of_cookie(exchange) if self._clients.is_production else None
+        if client is None or self._clients.current(client) is None:
+            return url
+        ticket = secrets.token_urlsafe(24)
+        with self._lock:
+            self._tickets[ticket] = client
+        return _with_parameter(url, _TICKET, ticket)
+
+    def _find(self, exchange: Exchange, query: Mapping[str, Sequence[str]]) -> LocalClient:
+        with self._lock:
+            known = self._tickets.pop(query.get(_TICKET, [""])[0], None)
+        client = self._clients.find(exchange, query)
+        # Who has signed in under this host name stays who he is.
+        return client if client and self._clients.current(client) else known or client or self._clients.get()
 
     def _switch(self, session: LocalSession, wanted: str) -> None:
         """Activate the organisation of this id or slug if the user is a member, "" for the personal account."""
@@ -147,9 +182,10 @@ def _origin(url: str) -> str:
 
 
 def _with_parameter(url: str, name: str, value: str) -> str:
+    """Set a parameter of an address, and leave the others as they are written."""
     parts = urlsplit(url)
-    pair = f"{name}={value}"
-    return parts._replace(query=f"{parts.query}&{pair}" if parts.query else pair).geturl()
+    others = [pair for pair in parts.query.split("&") if pair and pair.partition("=")[0] != name]
+    return parts._replace(query="&".join([*others, f"{name}={value}"])).geturl()
 
 
 def session_id_of(token: object) -> str | None:

@@ -163,7 +163,10 @@ class Exchange(BaseHTTPRequestHandler):
         content_type: str = "application/json",
         headers: Iterable[tuple[str, str]] = (),
     ) -> None:
-        lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, 'Status')}", f"Date: {self.date_time_string()}"]
+        headers = tuple(headers)
+        lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, 'Status')}"]
+        if not any(name.lower() == "date" for name, _ in headers):
+            lines.append(f"Date: {self.date_time_string()}")
         lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in (*self.standing_headers, *headers)]
         self._end()

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from clerk_views.testing.directory import LocalUser
 from clerk_views.testing.organizations import LocalMembership
+from clerk_views.testing.sessions import LocalSession
 
 _LOCAL_URL = re.compile(r"http://(?:127\.0\.0\.1|localhost)(?::[0-9]{1,5})?(?:[/?#][!-~]*)?")
 
@@ -76,6 +77,27 @@ def sign_in_page(
         f"<p>{escape(problem or 'Choose who you want to be.')}</p>"
         f'<form method="post" action="/sign-in">{_hidden(redirect_url)}{choices}</form>',
     )
+
+
+def verification_page(user: LocalUser, session: LocalSession, redirect_url: str | None) -> str:
+    """
+    Return the page on which a visitor proves once more who he is, or lets the proof that he gave grow old.
+
+    The buttons send ``proof``, "now" or "old".
+    """
+    first, second = session.factor_ages()
+    ages = f"First factor {_ago(first)}" + ("" if second < 0 else f", second factor {_ago(second)}")
+    return _page(
+        "Verify that it is you",
+        f"<p>{escape(user.name)}. {ages}.</p>"
+        f'<form method="post" action="/verify">{_hidden(redirect_url)}'
+        '<button name="proof" value="now">It is me: prove it again</button>'
+        '<button name="proof" value="old">As if an hour had passed</button></form>',
+    )
+
+
+def _ago(minutes: int) -> str:
+    return "never proved" if minutes < 0 else f"proved {minutes} minute{'' if minutes == 1 else 's'} ago"
 
 
 def signed_in_page(user: LocalUser) -> str:

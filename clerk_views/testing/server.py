@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from django.utils.text import slugify
@@ -54,6 +54,10 @@ from clerk_views.testing.minting import (
 from clerk_views.testing.organizations import LocalMembership, LocalOrganization, Organizations, Subscription
 from clerk_views.testing.sessions import LocalSession, Sessions
 from clerk_views.testing.sign_in import SignInPages
+from clerk_views.testing.webhooks import LocalWebhook, WebhookAnswer, new_webhook_secret, webhook_message
+
+if TYPE_CHECKING:
+    from django.test import AsyncClient, Client
 
 #: Origins of Django's test client and of its development server.
 DEFAULT_PARTIES = (
@@ -97,6 +101,7 @@ class LocalClerk:
 
     Attributes:
         secret_key: What requests must present; may be changed at any time.
+        webhook_secret: What webhooks are signed with, ``whsec_…``.
         instance_id: The instance's id, ``ins_…``; the key id of the first signing key.
         signing_key: The SigningKey that signs tokens now.
         faults: What shall go wrong; see Faults.
@@ -104,6 +109,7 @@ class LocalClerk:
     """
 
     secret_key: str
+    webhook_secret: str
     instance_id: str
     signing_key: SigningKey
 
@@ -146,7 +152,7 @@ class LocalClerk:
             environment=self._environment,
         )
         self._pages = SignInPages(
-            self._directory, self._organizations, self._sign_in_on_the_page, self._sign_out_on_the_page
+            self._clients, self._directory, self._organizations, self._sign_in_on_the_page, self._sign_out_on_the_page
         )
         self._published: list[SigningKey] = []
         self._borrowed: list[SigningKey] = []
@@ -256,6 +262,8 @@ class LocalClerk:
             "CLERK_PROXY_URL": self.url,
             "CLERK_DOMAIN": None,
             "CLERK_IS_SATELLITE": False,
+            "CLERK_CHECK_REVOKED_SESSIONS": False,
+            "CLERK_WEBHOOK_SIGNING_SECRET": self.webhook_secret,
             **overrides,
         }
 
@@ -686,6 +694,63 @@ class LocalClerk:
             cookies["__clerk_db_jwt"] = self._clients.development_browser(client)
         return cookies | {f"{name}_{self.cookie_suffix}": value for name, value in cookies.items()}
 
+    def webhook(
+        self,
+        event_type: str,
+        data: LocalUser | LocalSession | Any,
+        *,
+        id: str | None = None,
+        timestamp: float | str | None = None,
+        secret: str | None = None,
+        **fields: Any,
+    ) -> LocalWebhook:
+        """
+        Make a signed webhook message, to be sent with ``message.send(client)`` or ``message.send(url)``.
+
+        Args:
+            event_type: Such as "user.updated".
+            data: What it is about: a user or a session as it is now, or what shall stand in the message.
+            id: Of the message; None for a fresh one.
+            timestamp: Unix seconds, or any text; None for now.
+            secret: Another ``whsec_…`` to sign with.
+            fields: Members of the envelope to add or to change.
+        """
+        return webhook_message(
+            event_type,
+            data,
+            secret=secret or self.webhook_secret,
+            instance_id=self.instance_id,
+            id=id,
+            timestamp=timestamp,
+            **fields,
+        )
+
+    def send_webhook(
+        self,
+        target: str | Client | AsyncClient,
+        event_type: str,
+        data: LocalUser | LocalSession | Any,
+        *,
+        path: str | None = None,
+        attempts: int = 1,
+        **message: Any,
+    ) -> WebhookAnswer:
+        """
+        Tell a project what has happened, and return its last answer.
+
+        Args:
+            target: The address of a running server, over real HTTP; or Django's ``Client`` or ``AsyncClient``.
+            path: Where a test client posts to; None for ``clerk_views:webhook``.
+            attempts: How often to try until the answer is 2xx, each time with the same message, as Clerk does.
+            message: As for webhook().
+        """
+        made = self.webhook(event_type, data, **message)
+        for _ in range(attempts - 1):
+            answer = made.send(target, path)
+            if answer.is_taken:
+                return answer
+        return made.send(target, path)
+
     def rotate_keys(self, *, same_kid: bool = False, keep_old: bool = False) -> SigningKey:
         """
         Sign with a new key from now on, and publish it.
@@ -722,6 +787,7 @@ class LocalClerk:
 
     def _renew(self, secret_key: str | None) -> None:
         self.secret_key = secret_key or f"sk_{'live' if self.production else 'test'}_{secrets.token_hex(20)}"
+        self.webhook_secret = new_webhook_secret()
         self.signing_key = new_signing_key()
         self.instance_id = self.signing_key.kid
         self._published, self._borrowed = [self.signing_key], [self.signing_key]
@@ -788,8 +854,8 @@ class LocalClerk:
             exchange.standing_headers += cors_headers(exchange.headers["Origin"])
         if self.faults.strike(path, exchange):
             return
-        if path == "/v1/client/handshake":
-            self._handshakes.begin(exchange, query)
+        if path in ("/v1/client/handshake", "/v1/client/sync"):
+            self._handshakes.begin(exchange, query, synced=path == "/v1/client/sync")
         elif path.startswith("/npm/"):
             script = npm.script(self.packages, path)
             exchange.answer(*(200, script) if script else (404, b""), "text/javascript; charset=utf-8")
@@ -850,6 +916,8 @@ class LocalClerk:
                 return 400, error_body(400, "invalid_nonce", sentence), "application/json", ()
         elif path == "/v1/users":
             found = self._directory.select(query)[offset : offset + limit]
+        elif path == "/v1/domains":
+            found = _domains(self.issuer, self.instance_id)
         elif path == "/v1/users/count":
             found = {"object": "total_count", "total_count": len(self._directory.select(query))}
         elif of_memberships is not None:
@@ -865,6 +933,19 @@ class LocalClerk:
         if found is None:
             return 404, error_body(404, "resource_not_found", "not found"), "application/json", ()
         return 200, json.dumps(found).encode(), "application/json", ()
+
+
+def _domains(frontend_api: str, instance_id: str) -> dict[str, Any]:
+    primary = {
+        "object": "domain",
+        "id": instance_id.replace("ins_", "dmn_"),
+        "name": frontend_api.removeprefix("https://clerk.").removeprefix("https://"),
+        "is_satellite": False,
+        "frontend_api_url": frontend_api,
+        "accounts_portal_url": frontend_api.replace("clerk.", "accounts.", 1),
+        "development_origin": "",
+    }
+    return {"data": [primary], "total_count": 1}
 
 
 def _number(query: Mapping[str, list[str]], name: str, default: int) -> int:

@@ -1,5 +1,5 @@
 """
-Signing in and out in a browser: which page or redirect is due, and which cookies go with it.
+Signing in, verifying and signing out in a browser: which page or redirect is due, and which cookies go with it.
 
 Cookies belong to a host and not to a port. So a session cookie that this server sets on 127.0.0.1 reaches the
 application on another port of 127.0.0.1, as if clerk-js had set it there.
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from urllib.parse import quote, urlsplit
 
 from clerk_views.testing import pages
+from clerk_views.testing.clients import Clients
 from clerk_views.testing.directory import Directory, LocalUser
 from clerk_views.testing.listener import Exchange
 from clerk_views.testing.organizations import Organizations
@@ -18,9 +19,10 @@ from clerk_views.testing.organizations import Organizations
 
 class SignInPages:
     """
-    The pages below /sign-in and /sign-out.
+    The pages below /sign-in, /verify and /sign-out.
 
     Args:
+        clients: The browsers.
         directory: Who can be chosen.
         organizations: Where they belong, and may be active in.
         sign_in: Signs a user in on the browser that is asking, with the id of the organisation that shall be active or
@@ -30,11 +32,13 @@ class SignInPages:
 
     def __init__(
         self,
+        clients: Clients,
         directory: Directory,
         organizations: Organizations,
         sign_in: Callable[[Exchange, LocalUser, str | None, str], Iterable[str]],
         sign_out: Callable[[Exchange], Iterable[str]],
     ) -> None:
+        self._clients = clients
         self._directory = directory
         self._organizations = organizations
         self._open_session = sign_in
@@ -45,7 +49,7 @@ class SignInPages:
         fields = {**query, **exchange.form()}
         target = pages.local_url(fields.get("redirect_url", [""])[0])
         target_host = urlsplit(target).hostname if target else None
-        if path not in ("/sign-in", "/sign-out"):
+        if path not in ("/sign-in", "/verify", "/sign-out"):
             exchange.answer(404, b"Not found.\n", "text/plain")
         elif target and target_host != exchange.host:
             # The page moves to the application's host name, so that the cookies will be sent there; 307 keeps the
@@ -54,6 +58,8 @@ class SignInPages:
             exchange.answer(307, b"", "text/html", [("Location", there)])
         elif path == "/sign-out":
             self._sign_out(exchange, target)
+        elif path == "/verify":
+            self._verify(exchange, fields.get("proof", [""])[0], target)
         elif exchange.command == "POST":
             membership = self._organizations.find_membership(fields.get("membership_id", [""])[0])
             if membership:
@@ -73,16 +79,36 @@ class SignInPages:
             status, problem = (403, "This user cannot sign in.") if user else (404, "There is no such user.")
             _show(exchange, status, self._page(target, problem))
             return
-        # As with clerk-js, the token is issued to the origin of the page that asks for it.
-        origin = "://".join(urlsplit(target or f"http://{exchange.host}:{exchange.port}")[:2])
-        cookies = self._open_session(exchange, user, organization_id, origin)
+        cookies = self._open_session(exchange, user, organization_id, _origin(exchange, target))
         _leave(exchange, target, pages.signed_in_page(user), cookies)
+
+    def _verify(self, exchange: Exchange, proof: str, target: str | None) -> None:
+        """Note that the visitor proves anew who he is, or that it is an hour since he did; his next token says so."""
+        client = self._clients.find(exchange, {})
+        session = self._clients.current(client) if client else None
+        user = self._directory.find(session.user_id) if session else None
+        if client is None or session is None or user is None:
+            _show(exchange, 401, self._page(target, "Nobody is signed in here. Choose who you want to be."))
+        elif exchange.command != "POST" or proof not in ("now", "old"):
+            _show(exchange, 200, pages.verification_page(user, session, target))
+        else:
+            if proof == "now":
+                session.prove_factors(second=session.second_factor_at is not None)
+            else:
+                session.age_factors(60)
+            cookies = self._clients.directives(client, _origin(exchange, target))
+            _leave(exchange, target, pages.verification_page(user, session, target), cookies)
 
     def _sign_out(self, exchange: Exchange, target: str | None) -> None:
         if exchange.command != "POST":
             exchange.answer(405, b"Signing out takes a POST request.\n", "text/plain", [("Allow", "POST")])
             return
         _leave(exchange, target, pages.signed_out_page(), self._end_sessions(exchange))
+
+
+def _origin(exchange: Exchange, target: str | None) -> str:
+    """Return the origin that a token is issued to: as with clerk-js, that of the page that asks for it."""
+    return "://".join(urlsplit(target or f"http://{exchange.host}:{exchange.port}")[:2])
 
 
 def _leave(exchange: Exchange, target: str | None, page: str, cookies: Iterable[str]) -> None:

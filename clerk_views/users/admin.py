@@ -7,6 +7,7 @@ from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
 from django.utils.translation import gettext_lazy as _
 
+from clerk_views.admin import ClerkColumns, sync_now
 from clerk_views.users.models import ClerkUser
 
 
@@ -41,7 +42,7 @@ class ClerkUserChangeForm(UserChangeForm):  # type: ignore[type-arg]  # generic 
 
 
 @admin.register(ClerkUser)
-class ClerkUserAdmin(UserAdmin):  # type: ignore[type-arg]  # generic in the stubs alone
+class ClerkUserAdmin(ClerkColumns, UserAdmin):  # type: ignore[type-arg]  # generic in the stubs alone
     """Django's own user admin; what Clerk says is only looked at, as the next sync would put it back."""
 
     form = ClerkUserChangeForm
@@ -49,10 +50,11 @@ class ClerkUserAdmin(UserAdmin):  # type: ignore[type-arg]  # generic in the stu
     fieldsets = (
         (None, {"fields": ("username", "password")}),
         (_("Personal info"), {"fields": ("first_name", "last_name", "email")}),
-        (_("Clerk"), {"fields": ("clerk_user_id", "image", "last_active_at")}),
+        (_("Clerk"), {"fields": ("clerk_user_id", "clerk_user", "last_sync", "image", "last_active_at")}),
         (_("Permissions"), {"fields": ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")}),
         (_("Important dates"), {"fields": ("last_login", "date_joined")}),
     )
-    readonly_fields = ("clerk_user_id", "image", "last_active_at")
+    actions = (sync_now,)
+    readonly_fields = ("clerk_user", "last_sync", "clerk_user_id", "image", "last_active_at")
     list_display = ("username", "email", "first_name", "last_name", "is_staff", "last_active_at")
     search_fields = ("username", "first_name", "last_name", "email", "=clerk_user_id")

@@ -9,6 +9,7 @@ from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.core.mail import send_mail
 from django.db import models
+from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -97,6 +98,8 @@ class ClerkUser(AbstractBaseUser, PermissionsMixin):
     class Meta:
         verbose_name = _("user")
         verbose_name_plural = _("users")
+        # For the search by e-mail at a first sign-in, which does not mind the case. See sync.py.
+        indexes: ClassVar[list[models.Index]] = [models.Index(Lower("email"), name="clerk_users_email_lower")]
 
     def clean(self) -> None:
         """Write the address as ``create_user`` does, and no Clerk id as NULL, of which there may be many."""

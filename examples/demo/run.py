@@ -1,8 +1,10 @@
 """
 Run the demo: a small Django site behind Clerk, and a stand-in for Clerk on this machine.
 
-    python3 examples/demo/run.py            until Ctrl-C
-    python3 examples/demo/run.py --check    visit every door, print what was seen, and stop
+    python3 examples/demo/run.py                   until Ctrl-C
+    python3 examples/demo/run.py --production      with keys, cookies and handshakes as in production
+    python3 examples/demo/run.py --packages DIR    with Clerk's own JavaScript, which npm put into DIR
+    python3 examples/demo/run.py --check           visit every door, print what was seen, and stop
 
 It needs Python 3.11 and git, and sets up the rest itself, in .venv at the root of the clone. With CLERK_SECRET_KEY and
 CLERK_PUBLISHABLE_KEY in the environment the site uses Clerk itself instead of the stand-in.
@@ -42,8 +44,11 @@ PORT = 8000  # of the site; the stand-in's follows. If taken, the next free one.
 #: Whose absence means that there is something to install.
 MODULES = ("clerk_backend_api", "clerk_views", "cryptography", "django", "httpx", "jwt", "rest_framework", "uvicorn")
 
-#: Seconds. The stand-in renews no session, as Clerk's JavaScript does each minute, so they live longer.
-SESSION_LIFETIME = 3600
+#: Where Clerk's two packages for browsers lie below the folder that npm filled.
+SCRIPTS = ("clerk-js/dist/clerk.browser.js", "ui/dist/ui.browser.js")
+
+#: What the check goes through: whether the keys are those of a production instance.
+KINDS = (False, True)
 
 # Their ids stay, so that they are the same Django users after the next start.
 USERS: tuple[dict[str, Any], ...] = (
@@ -61,6 +66,13 @@ USERS: tuple[dict[str, Any], ...] = (
 )
 STAFF = "user_grace"
 
+#: Organisations: what a role may do there, and who has it.
+ROLES = {"org:admin": ("org:invoices:read", "org:invoices:create"), "org:member": ("org:invoices:read",)}
+MEMBERS: dict[str, dict[str, str]] = {
+    "Acme": {"user_grace": "org:admin", "user_ada": "org:member"},
+    "Globex": {"user_katherine": "org:admin"},
+}
+
 
 def main() -> None:
     """Prepare the environment, then serve or check."""
@@ -68,6 +80,12 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="visit every door, print what was seen, and stop")
     parser.add_argument(
         "--port", type=int, default=PORT, help="where to serve (default: %(default)s, or the next free)"
+    )
+    parser.add_argument(
+        "--production", action="store_true", help="play a production instance; the check plays both kinds anyway"
+    )
+    parser.add_argument(
+        "--packages", type=packages, metavar="DIR", help="where 'npm install @clerk/clerk-js@6 @clerk/ui@1' was run"
     )
     parser.add_argument("--no-venv", action="store_true", help="use the running Python as it is; install nothing")
     options = parser.parse_args()
@@ -79,9 +97,23 @@ def main() -> None:
     sys.path[:0] = [str(ROOT)]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was opened is closed
     try:
-        sys.exit(check() if options.check else serve(options.port))
+        if options.check:
+            sys.exit(check(options.packages))
+        sys.exit(serve(options.port, options.production, options.packages))
     except KeyboardInterrupt:
         print("\nStopped.")
+
+
+def packages(folder: str) -> Path:
+    """Return the folder with Clerk's packages, for argparse."""
+    path = Path(folder).resolve()
+    missing = [name for name in SCRIPTS if not (path / "node_modules/@clerk" / name).is_file()]
+    if missing:
+        raise argparse.ArgumentTypeError(
+            f"there is no node_modules/@clerk/{missing[0]} in {folder}; run npm install @clerk/clerk-js@6 @clerk/ui@1 "
+            "there first"
+        )
+    return path
 
 
 def prepare() -> None:
@@ -137,7 +169,7 @@ def hand_over() -> None:
     os.execv(command[0], command)  # noqa: S606  # our own interpreter
 
 
-def serve(port: int) -> int:
+def serve(port: int, production: bool, scripts: Path | None) -> int:
     """Serve until Ctrl-C."""
     keys = [name for name in ("CLERK_SECRET_KEY", "CLERK_PUBLISHABLE_KEY") if os.environ.get(name)]
     # Two files, so that the stand-in's people never mix with real ones.
@@ -146,19 +178,20 @@ def serve(port: int) -> int:
         site = stack.enter_context(listen(port))
         port = site.getsockname()[1]
         if len(keys) == 2:
-            clerk = None
             prepare_site(port, database, {})
             who = "whoever has an account at your Clerk instance"
             where = "Clerk itself, with the keys in the environment"
         else:
-            clerk = stack.enter_context(stand_in(port, port + 1))
+            clerk = stack.enter_context(stand_in(port, port + 1, production=production, scripts=scripts))
             prepare_site(port, database, stand_in_settings(clerk))
             add_staff()
             names = [f"{user['first_name']} {user.get('last_name', '')}".strip() for user in USERS[:-1]]
             who = ", ".join(names) + " (no passwords; Grace may enter /admin/)"
-            where = f"a stand-in at {clerk.url}: no account, no network"
+            kind = "production" if production else "development"
+            where = f"a stand-in at {clerk.url} with {kind} keys: no account, no network"
             if keys:
-                where += f"\n                 (for Clerk itself set CLERK_PUBLISHABLE_KEY too, not only {keys[0]})"
+                other = ({"CLERK_SECRET_KEY", "CLERK_PUBLISHABLE_KEY"} - {*keys}).pop()
+                where += f"\n                 (for Clerk itself set {other} too, not only {keys[0]})"
         say("")
         say(f"  Open           http://{HOST}:{port}/")
         say(f"  Who signs in   {who}")
@@ -170,20 +203,26 @@ def serve(port: int) -> int:
     return 0
 
 
-def check() -> int:
-    """Visit every door with a fresh database; return 0 if all is as it should be, else 1."""
-    from check import walk  # needs httpx
+def check(scripts: Path | None) -> int:
+    """Visit every door with a fresh database, with keys of both kinds; return 0 if all is as it should be, else 1."""
+    from check import report, walk  # needs httpx
 
+    rows = []
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="check-", dir=HERE))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        site = stack.enter_context(listen(0))
-        port = site.getsockname()[1]
-        clerk = stack.enter_context(stand_in(port, 0))
-        prepare_site(port, folder / "check.sqlite3", stand_in_settings(clerk))
-        add_staff()
-        logging.disable(logging.WARNING)  # many will be refused, and the table says so
-        return walk(web_server(), site, clerk)
+        for production in KINDS:
+            with ExitStack() as world:
+                site = world.enter_context(listen(0))
+                port = site.getsockname()[1]
+                clerk = world.enter_context(stand_in(port, 0, production=production, scripts=scripts))
+                # Without leeway nobody has to wait long for a token to expire.
+                settings = stand_in_settings(clerk) | {"CLERK_CLOCK_SKEW_IN_MS": 0}
+                prepare_site(port, folder / "check.sqlite3", settings)
+                add_staff()
+                logging.disable(logging.WARNING)  # many will be refused, and the table says so
+                rows += walk(web_server(), site, clerk)
+    return report(rows)
 
 
 @contextmanager
@@ -205,13 +244,15 @@ def listen(port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def stand_in(site_port: int, port: int) -> Iterator[LocalClerk]:
+def stand_in(
+    site_port: int, port: int, *, production: bool = False, scripts: Path | None = None
+) -> Iterator[LocalClerk]:
     """Run the stand-in, with our users, on the first free port from ``port`` on (0: any)."""
     from clerk_views.testing import LocalClerk
 
     origins = [f"http://{host}:{site_port}" for host in (HOST, "localhost")]
     for candidate in range(port, port + 50):
-        clerk = LocalClerk(port=candidate, session_lifetime=SESSION_LIFETIME, parties=origins)
+        clerk = LocalClerk(port=candidate, parties=origins, production=production, packages=scripts)
         try:
             clerk.start()
         except OSError:
@@ -220,16 +261,32 @@ def stand_in(site_port: int, port: int) -> Iterator[LocalClerk]:
     else:
         sys.exit(f"No free port from {port} to {port + 49}; try another --port.")
     try:
-        for user in USERS:
-            clerk.add_user(**user)
+        populate(clerk)
         yield clerk
     finally:
         clerk.stop()
 
 
+def populate(clerk: LocalClerk) -> None:
+    """Add the users and where they belong."""
+    for user in USERS:
+        clerk.add_user(**user, image_url="")  # a picture at Clerk would be fetched from there
+    for name, members in MEMBERS.items():
+        organization = clerk.add_organization(
+            name=name, id=f"org_{name.lower()}", roles=ROLES, features=("invoices", "reports")
+        )
+        for user_id, role in members.items():
+            clerk.add_member(organization, user_id, role)
+    clerk.set_plan("user_katherine", "pro")
+
+
 def stand_in_settings(clerk: LocalClerk) -> dict[str, Any]:
     """Return what settings.py does not know: the stand-in exists only while this program runs."""
-    return clerk.settings(DEMO_SIGN_OUT_URL=f"{clerk.url}/sign-out")
+    return clerk.settings(
+        CLERK_SIGN_UP_URL=f"{clerk.url}/sign-in",  # the stand-in has one page for both
+        DEMO_STAND_IN=clerk.url,
+        DEMO_CLERK_JS=clerk.packages is not None,
+    )
 
 
 def prepare_site(port: int, database: Path, settings: dict[str, Any]) -> None:
@@ -252,10 +309,14 @@ def add_staff() -> None:
 
     Clerk never grants that; a project does it in its own database. The library finds the row by Clerk's id.
     """
+    from django.contrib.auth.hashers import make_password
+
     from clerk_views.users.models import ClerkUser
 
+    nobody_knows_it = make_password(None)
+    rights = {"is_staff": True, "is_superuser": True}
     ClerkUser.objects.get_or_create(
-        clerk_user_id=STAFF, defaults={"username": "grace", "is_staff": True, "is_superuser": True}
+        clerk_user_id=STAFF, defaults={"username": "grace", "password": nobody_knows_it, **rights}
     )
 
 

@@ -7,12 +7,13 @@ Threats: USR-04, USR-06, USR-07, USR-09, USR-11, LFC-01, LFC-02.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from clerk_views import signals
 from clerk_views.accounts import read_user, resolve, sync_django_user
@@ -61,11 +62,37 @@ def test_a_deleted_user_is_inactive() -> None:
     sync_django_user(body)
     user = sync_django_user({"id": body["id"], "deleted": True})
     assert user.clerk_account.deactivated
-    assert user.is_active is (User.__name__ == "BareUser")
+    assert user.is_active is (User.__name__ in ("BareUser", "MemberUser"))
 
 
 def test_the_checks_are_content_with_the_model() -> None:
     call_command("check", fail_level="ERROR")
+
+
+def test_the_prepared_row_is_the_row() -> None:
+    """Whatever the model is made of: keys, tables, columns with a mind of their own."""
+    user = sync_django_user(user_body(id="user_1", email="ada@example.com"))
+    user.books = ("Sketch", "Notes")
+    user.born = datetime(1815, 12, 10, 12, tzinfo=UTC)
+    user.balance, user.shared = Decimal("12.50"), {"a": [1]}
+    user.save()
+    plain = User._default_manager.select_related("clerk_account").get(pk=user.pk)
+    for _ in range(2):
+        read: Any = read_user("user_1")
+        for found, expected in ((read, plain), (read.clerk_account, plain.clerk_account)):
+            values = {field.attname: getattr(found, field.attname) for field in found._meta.concrete_fields}
+            assert values == {name: getattr(expected, name) for name in values}
+            assert [type(value) for value in values.values()] == [type(getattr(expected, name)) for name in values]
+
+
+@only("MemberUser")
+class TestMemberUser:
+    def test_a_user_in_two_tables_is_saved_into_both(self) -> None:
+        sync_django_user(user_body(id="user_1"))
+        user: Any = read_user("user_1")
+        user.name, user.handle = "Ada", "countess"
+        user.save()
+        assert User.objects.named("Ada").get().handle == "countess"
 
 
 @only("BareUser")
@@ -197,3 +224,38 @@ class TestFullUser:
         with pytest.raises(AccountRefused) as caught:
             resolve(ada.id, {}, config=config(), budget=Budget(5))
         assert caught.value.reason == "user-inactive"
+
+
+def test_all_users_are_synced_by_command(local_clerk: LocalClerk) -> None:
+    for number in range(3):
+        local_clerk.add_user(email=f"{number}@example.com", username=f"user{number}")
+    gone = local_clerk.add_user(email="gone@example.com")
+    call_command("clerk_sync", verbosity=0)
+    local_clerk.delete_user(gone)
+    ClerkAccount.objects.update(synced_at=datetime(2026, 1, 1, tzinfo=UTC))
+    call_command("clerk_sync", "--dry-run", verbosity=0)
+    assert not ClerkAccount.objects.filter(deactivated=True).exists()
+    call_command("clerk_sync", verbosity=0)
+    assert User.objects.count() == 4
+    assert ClerkAccount.objects.get(deactivated=True).clerk_id == gone.id
+
+
+def test_a_user_is_linked_by_command(local_clerk: LocalClerk) -> None:
+    """USR-04: also where another row carries the id."""
+    ada = local_clerk.add_user(email="ada@example.com", username="ada")
+    user = sync_django_user(user_body(email="own@example.com", username="own"))
+    ClerkAccount.objects.all().delete()
+    call_command("clerk_link", str(user.pk), ada.id)
+    assert read_user(ada.id) == user
+    if not hasattr(user, "clerk_user_id"):
+        return
+    user.refresh_from_db()
+    assert user.clerk_user_id == ada.id
+    other = sync_django_user(user_body(email="other@example.com", username="other"))
+    ClerkAccount.objects.all().delete()
+    with pytest.raises(CommandError, match="stands in clerk_user_id"):
+        call_command("clerk_link", str(other.pk), ada.id)
+    call_command("clerk_link", other.get_username(), ada.id, "--force")
+    assert read_user(ada.id) == other
+    user.refresh_from_db()
+    assert not user.clerk_user_id

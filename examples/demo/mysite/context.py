@@ -1,23 +1,27 @@
 """What every template knows of the site."""
 
 from typing import Any
+from urllib.parse import quote
 
 from django.conf import settings
 from django.http import HttpRequest
 
-from clerk_views.conf import config
-from mysite.doors import DOORS
+from mysite.doors import DOORS, GROUPS
 
 
 def site(request: HttpRequest) -> dict[str, Any]:
-    """Return the menu, where in it we are, and how signing out works here."""
+    """Return the menu, where in it we are, and who plays Clerk here."""
     name = request.resolver_match.url_name if request.resolver_match else None
-    # The address of the stand-in's sign-out form, while run.py plays Clerk; with Clerk itself there is none.
-    sign_out_url = getattr(settings, "DEMO_SIGN_OUT_URL", None)
+    # Where the stand-in listens, while run.py plays Clerk; with Clerk itself there is none.
+    stand_in: str | None = getattr(settings, "DEMO_STAND_IN", None)
+    here = quote(request.build_absolute_uri(), safe="")
     return {
         "doors": DOORS,
+        "groups": GROUPS,
         "door": next((door for door in DOORS if door.name == name), None),
-        "sign_out_url": sign_out_url,
-        # Clerk's JavaScript keeps the session cookie fresh and signs out. The stand-in has none, and needs none.
-        "clerk_js": None if sign_out_url else config().publishable_key,
+        "stand_in": stand_in,
+        "other_user_url": stand_in and f"{stand_in}/sign-in?redirect_url={here}",
+        "verify_url": stand_in and f"{stand_in}/verify?redirect_url={here}",
+        # The stand-in can only pass on Clerk's JavaScript if it was told where the packages are.
+        "clerk_js": getattr(settings, "DEMO_CLERK_JS", True),
     }

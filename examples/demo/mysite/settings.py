@@ -16,10 +16,12 @@ PORT = os.environ.get("DEMO_PORT", "8000")
 
 # What clerk_views needs to know.
 CLERK_AUTH_PARTIES = [f"http://127.0.0.1:{PORT}", f"http://localhost:{PORT}"]
-CLERK_SIGN_IN_URL = "/clerk/"
+CLERK_ORGANIZATION_PATTERNS = ["/orgs/:slug/"]
 
 AUTH_USER_MODEL = "clerk_users.ClerkUser"
-LOGIN_URL = "login"
+AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", "clerk_views.backends.ClerkBackend"]
+LOGIN_URL = "clerk_views:sign-in"
+LOGIN_REDIRECT_URL = "home"
 
 INSTALLED_APPS = [
     "mysite",

@@ -1,13 +1,12 @@
 """The addresses of the site."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
-from clerk_views import clerk_required
+from clerk_views import pages
 from mysite import views
 
-# Staff come in by way of Clerk, too. Who is staff, Django's database says.
-admin.site.login = clerk_required(admin.site.login)  # type: ignore[method-assign]  # as Django's documentation does
+admin.site.site_header = "clerk-views demo"
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -18,8 +17,16 @@ urlpatterns = [
     path("rest/", views.rest, name="rest"),
     path("api/me/", views.Me.as_view(), name="api-me"),
     path("optional/", views.optional, name="optional"),
+    path("administration/", views.administration, name="administration"),
+    path("invoices/", views.invoices, name="invoices"),
+    path("api/invoices/", views.Invoices.as_view(), name="api-invoices"),
+    path("orgs/<slug:slug>/", views.organization, name="organization"),
+    path("step-up/", views.step_up, name="step-up"),
+    path("may/", views.may, name="may"),
     path("whoami/", views.whoami, name="whoami"),
-    path("login/", views.login, name="login"),
-    path("clerk/", views.clerk, name="clerk"),
+    path("clerk/", include("clerk_views.urls")),
+    # Staff come in and leave by way of Clerk, too. Who is staff, Django's database says.
+    path("admin/login/", pages.sign_in),
+    path("admin/logout/", pages.sign_out),
     path("admin/", admin.site.urls),
 ]

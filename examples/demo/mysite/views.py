@@ -2,8 +2,7 @@
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
-from django.utils.http import url_has_allowed_host_and_scheme
+from django.shortcuts import render
 from django.views import View
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -11,7 +10,7 @@ from rest_framework.views import APIView
 
 from clerk_views import clerk_optional, clerk_required, get_clerk
 from clerk_views.conf import config
-from clerk_views.drf import ClerkAuthentication, IsClerkAuthenticated
+from clerk_views.drf import ClerkAuthentication, IsClerkAuthenticated, clerk_requires
 from clerk_views.mixins import ClerkLoginRequiredMixin
 
 
@@ -61,18 +60,38 @@ def optional(request: HttpRequest) -> HttpResponse:
     return render(request, "door.html", {"greeting": f"Hello, {name}."})
 
 
+@clerk_required(role="org:admin")
+def administration(request: HttpRequest) -> HttpResponse:
+    return render(request, "door.html", {"greeting": f"Hello, {request.user}, admin of {get_clerk(request).org_slug}."})
+
+
+class Invoices(APIView):
+    authentication_classes = [ClerkAuthentication]
+    permission_classes = [clerk_requires(permission="org:invoices:create")]
+
+    def post(self, request: Request) -> Response:
+        return Response({"created_by": str(request.user), "organisation": get_clerk(request).org_slug}, status=201)
+
+
+def invoices(request: HttpRequest) -> HttpResponse:
+    return render(request, "invoices.html")
+
+
+@clerk_required(organization="slug")
+def organization(request: HttpRequest, slug: str) -> HttpResponse:
+    return render(request, "door.html", {"greeting": f"Hello, {request.user}, welcome to {slug}."})
+
+
+@clerk_required(reverification="strict")
+def step_up(request: HttpRequest) -> HttpResponse:
+    return render(request, "step_up.html")
+
+
+@clerk_optional
+def may(request: HttpRequest) -> HttpResponse:
+    return render(request, "may.html")
+
+
 @clerk_optional
 def whoami(request: HttpRequest) -> HttpResponse:
     return render(request, "whoami.html", {"claims": get_clerk(request).claims.items()})
-
-
-@clerk_required
-def login(request: HttpRequest) -> HttpResponse:
-    """Where ``LOGIN_URL`` points: by way of Clerk to the page in ``next``."""
-    target = request.GET.get("next", "/")
-    return redirect(target if url_has_allowed_host_and_scheme(target, {request.get_host()}) else "/")
-
-
-def clerk(request: HttpRequest) -> HttpResponse:
-    """Where ``CLERK_SIGN_IN_URL`` points with Clerk itself: its JavaScript signs in, sets the cookie and goes back."""
-    return render(request, "clerk.html")

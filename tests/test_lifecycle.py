@@ -1,0 +1,185 @@
+"""
+The life of a user, as a visitor sees it: from the first word about him to the last, at every door.
+
+Threats: LFC-01 to LFC-04, CAC-03, USR-07, WHK-05, F-09.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client
+
+from clerk_views.accounts import read_user, sync_django_user
+from clerk_views.conf import config
+from clerk_views.exceptions import AccountRefused, UserNotFound
+from clerk_views.models import ClerkAccount
+from clerk_views.profiles import absent
+from clerk_views.sync import write_profile
+from clerk_views.testing import LocalClerk, LocalUser
+from tests.conftest import World
+from tests.doors import DOORS, FEW, MIDDLEWARE, Door, door_id
+
+pytestmark = pytest.mark.django_db
+
+User: Any = get_user_model()
+
+
+@pytest.fixture
+def ada(local_clerk: LocalClerk) -> LocalUser:
+    return local_clerk.add_user(email="ada@example.com", username="ada")
+
+
+@pytest.fixture
+def tell(local_clerk: LocalClerk, client: Client) -> Callable[[str, LocalUser], None]:
+    """``tell("user.updated", user)``: send that webhook."""
+
+    def send(event_type: str, user: LocalUser) -> None:
+        assert local_clerk.send_webhook(Client(), event_type, user).is_taken
+
+    return send
+
+
+def ban(clerk: LocalClerk, user: LocalUser) -> str:
+    clerk.update_user(user, banned=True)
+    return "user.updated"
+
+
+def delete(clerk: LocalClerk, user: LocalUser) -> str:
+    clerk.delete_user(user)
+    return "user.deleted"
+
+
+ENDS = pytest.mark.parametrize("end", [ban, delete])
+
+
+class TestDoors:
+    @ENDS
+    @pytest.mark.parametrize("door", DOORS, ids=door_id)
+    def test_a_webhook_shuts_every_door_at_once(
+        self, local_clerk: LocalClerk, ada: LocalUser, tell: Any, door: Door, end: Any
+    ) -> None:
+        """LFC-01, LFC-02, CAC-03: the token is good, its verdict remembered, the user in sync a moment ago."""
+        token = local_clerk.token(ada)
+        assert door.verdict(door.send(f"Bearer {token}")) == ada.id
+        tell(end(local_clerk, ada), ada)
+        local_clerk.calls.reset()
+        began = time.monotonic()
+        response = door.send(f"Bearer {token}")
+        assert time.monotonic() - began < 1
+        assert door.verdict(response) == "403"
+        assert local_clerk.calls.total == 0
+        renewed = local_clerk.token(ada, issued_at=time.time() + 1)
+        assert door.verdict(door.send(f"Bearer {renewed}")) == "403"
+
+    @pytest.mark.parametrize("door", FEW, ids=door_id)
+    def test_a_ban_that_is_taken_back_opens_them_again(
+        self, local_clerk: LocalClerk, ada: LocalUser, tell: Any, door: Door
+    ) -> None:
+        """USR-07: also after a door has found out by itself, and the cache remembers it."""
+        token = local_clerk.token(ada)
+        local_clerk.update_user(ada, banned=True)
+        assert door.verdict(door.send(f"Bearer {token}")) == "403"
+        local_clerk.update_user(ada, banned=False)
+        tell("user.updated", ada)
+        assert door.verdict(door.send(f"Bearer {token}")) == ada.id
+
+    @pytest.mark.parametrize("door", FEW, ids=door_id)
+    def test_an_administrators_lock_outlasts_all_news(
+        self, local_clerk: LocalClerk, ada: LocalUser, tell: Any, door: Door
+    ) -> None:
+        """USR-07."""
+        token = local_clerk.token(ada)
+        door.send(f"Bearer {token}")
+        User.objects.update(is_active=False)
+        tell("user.updated", local_clerk.update_user(ada, banned=True))
+        tell("user.updated", local_clerk.update_user(ada, banned=False))
+        assert door.verdict(door.send(f"Bearer {token}")) == "403"
+
+    @pytest.mark.parametrize("source", ["api", "claims"])
+    @pytest.mark.parametrize("door", FEW, ids=door_id)
+    def test_who_was_deleted_unseen_does_not_come_in(
+        self, local_clerk: LocalClerk, ada: LocalUser, tell: Any, settings: Any, door: Door, source: str
+    ) -> None:
+        """LFC-02: with claims Clerk is not asked, and the token alone would create the user."""
+        settings.CLERK_USER_SOURCE = source
+        token = local_clerk.token(ada)
+        tell(delete(local_clerk, ada), ada)
+        assert door.verdict(door.send(f"Bearer {token}")) == "403"
+        assert not User.objects.exists()
+
+    def test_a_user_whom_a_webhook_brought_needs_no_call_but_the_first(
+        self, local_clerk: LocalClerk, ada: LocalUser, tell: Any, each_world: World
+    ) -> None:
+        tell("user.created", ada)
+        headers = {"authorization": f"Bearer {local_clerk.token(ada)}"}
+        for _ in range(3):
+            assert each_world.get("/required/", headers=headers).status_code == 200
+        assert local_clerk.calls.user_fetches == 1
+
+
+class TestDjangoSessions:
+    """LFC-01, LFC-04."""
+
+    @ENDS
+    def test_they_end_with_the_user(
+        self, local_clerk: LocalClerk, ada: LocalUser, tell: Any, end: Any, settings: Any, each_world: World
+    ) -> None:
+        user = sync_django_user(ada.data)
+        user.set_password("local")
+        user.save()
+        settings.ROOT_URLCONF = "tests.page_urls"
+        settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
+        each_world.client.force_login(user)
+        assert each_world.get("/login/").status_code == 200
+        tell(end(local_clerk, ada), ada)
+        assert each_world.get("/login/").status_code == 302
+        assert not Client().login(username=user.get_username(), password="local")
+
+
+class TestComingBack:
+    def test_a_recreated_user_inherits_nothing(
+        self, local_clerk: LocalClerk, ada: LocalUser, tell: Any, client: Client
+    ) -> None:
+        """LFC-02: neither the row nor what it may do."""
+        old = sync_django_user(ada.data)
+        User.objects.filter(pk=old.pk).update(is_superuser=True)
+        tell(delete(local_clerk, ada), ada)
+        again = local_clerk.add_user(email="ada@example.com", username="ada")
+        tell("user.created", again)
+        headers = {"authorization": f"Bearer {local_clerk.token(again)}"}
+        assert client.get("/required/", headers=headers).status_code == 403
+        assert read_user(again.id) is None
+        old.refresh_from_db()
+        assert (old.is_active, old.clerk_account.clerk_id) == (False, ada.id)
+
+    def test_late_news_of_the_deleted_changes_nothing(self, local_clerk: LocalClerk, ada: LocalUser, tell: Any) -> None:
+        """WHK-05."""
+        late = local_clerk.webhook("user.updated", local_clerk.update_user(ada, first_name="late"))
+        tell("user.deleted", ada)
+        for _ in range(2):
+            assert late.send(Client()).is_taken
+            tell("user.deleted", ada)
+        assert not User.objects.exists()
+        account = ClerkAccount.objects.get()
+        assert (account.user, account.deactivated, str(account)) == (None, True, ada.id)
+
+    def test_a_404_is_no_deletion(self, ada: LocalUser) -> None:
+        """F-09: with the key of another instance everybody is unknown, and may come once the right key is there."""
+        with pytest.raises(UserNotFound):
+            write_profile(absent(ada.id), config())
+        assert not ClerkAccount.objects.exists()
+        assert sync_django_user(ada.data).is_active
+
+    def test_what_is_known_of_the_deleted_is_said(self, ada: LocalUser) -> None:
+        gone = {"id": ada.id, "deleted": True}
+        for _ in range(2):
+            with pytest.raises(UserNotFound):
+                sync_django_user(gone)
+        with pytest.raises(AccountRefused) as caught:
+            sync_django_user(ada.data)
+        assert caught.value.reason == "user-not-found"
