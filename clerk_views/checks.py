@@ -217,7 +217,7 @@ def check_relations(**kwargs: object) -> list[Problem]:
 
 
 def check_names(**kwargs: object) -> list[Problem]:
-    """Look for CLERK_* names that do nothing, as misspelt ones."""
+    """Look for CLERK_* names that do nothing."""
     known = {setting.name for setting in SETTINGS}
     found = sorted(name for name in dir(settings) if name.startswith("CLERK_"))
     problems = []

@@ -87,7 +87,7 @@ class ClerkMiddleware:
         """
         if is_page(request, view):
             with suppress(ClerkUnavailable):  # whoever wants to know who it is will hear of it
-                if authenticate(request).is_handshake:
+                if authenticate(request, early=True).is_handshake:
                     return answers.Handshake()
         if self._login_is_required and getattr(view, "login_required", True):
             try:

@@ -510,7 +510,7 @@ class TestReverification:
             ([0, 0], {"first_factor", "second_factor", "multi_factor"}),
             ([-0.0, 9.99], {"first_factor", "second_factor", "multi_factor"}),
         ],
-        ids=str,
+        ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),
     )
     def test_levels(self, ages: list[float], passing: set[str], level: str) -> None:
         asked = {"level": level, "afterMinutes": 10}

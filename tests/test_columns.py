@@ -60,7 +60,9 @@ NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
         (models.DateTimeField(), 10**30, MISSING),
         (models.DateTimeField(), float("nan"), MISSING),
     ],
-    ids=lambda value: type(value).__name__ if isinstance(value, models.Field) else repr(value)[:30],
+    ids=lambda value: (
+        type(value).__name__ if isinstance(value, models.Field) else repr(value).partition(" at 0x")[0][:30]
+    ),
 )
 def test_values_fit_or_are_left_out(field: Any, value: Any, fitted: Any) -> None:
     """F-22, F-24: nothing that Clerk or a user may write is fatal."""

@@ -45,7 +45,7 @@ def test_on_a_class_it_says_what_to_use_instead(decorator: Any) -> None:
 
 
 @pytest.mark.parametrize("decorator", DECORATORS)
-@pytest.mark.parametrize("wrong", ["/login/", 3, property(view)], ids=repr)
+@pytest.mark.parametrize("wrong", ["/login/", 3, property(view)], ids=["text", "number", "property"])
 def test_on_what_is_no_view_it_fails_at_once(decorator: Any, wrong: Any) -> None:
     with pytest.raises(TypeError, match="which is no view"):
         decorator(wrong)
