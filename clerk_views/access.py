@@ -262,10 +262,11 @@ def admit(
         NotInMemory: ``offline``, and memory does not suffice.
     """
     base = memo_of(request).request
+    accepts = requirement.accepted
     # Where no session counts, no browser can be helped by signing in.
-    page = is_page(request, view) and "session_token" in requirement.accepted
+    page = is_page(request, view) and "session_token" in accepts
     try:
-        state = authenticate(request, accepts=requirement.accepted, offline=offline)
+        state = authenticate(request, accepts=accepts, offline=offline)
         if not page:
             state = state.without_redirect()
         elif state.is_handshake:

@@ -144,10 +144,8 @@ class _Question:
         scope = repr((config.api_url, get_key(token_type, config), token_type, token))
         digest = salted_hmac("clerk_views.machines", scope, algorithm="sha256").hexdigest()
         self.entry = _Entry(f"clerk_views:{_CACHE_VERSION}:machine:{digest}", config)
-        from cryptography.fernet import Fernet  # see tokens.verify()
-
         secret = salted_hmac("clerk_views.machines.entry", scope, algorithm="sha256").digest()
-        self._box = Fernet(base64.urlsafe_b64encode(secret))
+        self._secret = base64.urlsafe_b64encode(secret)
 
     def recall(self) -> Verdict | None:
         """Return what is known already, and still counts."""
@@ -165,15 +163,21 @@ class _Question:
     def remember(self, verdict: Verdict) -> None:
         text = json.dumps(asdict(verdict), separators=(",", ":"))
         lifetime = max(1, math.ceil(verdict.until - time.time()))  # what it counts is looked at when it is read
-        self.entry.ask("set", self.entry.key, self._box.encrypt(text.encode()).decode(), lifetime)
+        self.entry.ask("set", self.entry.key, self._closed(text), lifetime)
         if self.entry.broken:
             _kept.put(self.entry.key, verdict)
 
+    def _closed(self, text: str) -> str:
+        """Write a text down so that only who brings the token can read it, and only we can have written it (CAC-04)."""
+        from cryptography.fernet import Fernet  # see tokens.verify()
+
+        return Fernet(self._secret).encrypt(text.encode()).decode()
+
     def _opened(self, stored: Any) -> Verdict | None:
-        from cryptography.fernet import InvalidToken  # see tokens.verify()
+        from cryptography.fernet import Fernet, InvalidToken  # see tokens.verify()
 
         try:
-            found = json.loads(self._box.decrypt(stored))
+            found = json.loads(Fernet(self._secret).decrypt(stored))
         except (InvalidToken, TypeError, ValueError):
             return None
         return Verdict(**{**found, "scopes": tuple(found["scopes"])})

@@ -54,7 +54,10 @@ def site(views: Any, settings: Any) -> Any:
         path("report/", views.Report.as_view()),
         path("greeting/", views.Greeting.as_view()),
         path("by-hand/", views.by_hand),
+        path("usage/", views.usage),
+        path("import/", views.import_invoices),
         *([path("orders/", views.Orders.as_view())] if hasattr(views, "Orders") else []),
+        *([path("sync/", views.Sync.as_view())] if hasattr(views, "Sync") else []),
     ]
     settings.ROOT_URLCONF = urls
     return views
@@ -85,6 +88,27 @@ def test_the_views_of_the_readme_work(site: Any, local_clerk: LocalClerk) -> Non
     assert client.get("/orders/", headers=token).json()["clerk"] == ada.id
     request = RequestFactory().get("/", headers=token)
     assert site.audit(request) == ada.id
+
+
+@pytest.mark.django_db
+def test_the_views_for_machines_work(site: Any, local_clerk: LocalClerk) -> None:
+    ada, machine = local_clerk.add_user(email="ada@example.com"), local_clerk.add_machine()
+
+    def get(where: str, token: str) -> Any:
+        response = Client().get(where, headers={"authorization": f"Bearer {token}"})
+        return response.json() if response.status_code == 200 else response.status_code
+
+    key = local_clerk.create_api_key(ada, ["read"])
+    assert get("/usage/", key) == {"by": "api_key", "user": ada.id, "org": None}
+    assert get("/usage/", local_clerk.create_api_key("org_1")) == {"by": "api_key", "user": None, "org": "org_1"}
+    assert get("/usage/", local_clerk.token(ada))["by"] == "session_token"
+    assert get("/import/", key) == 401
+    assert get("/import/", local_clerk.m2m_token(machine)) == 403
+    scopes = ["invoices:write"]
+    assert get("/import/", local_clerk.m2m_token(machine, scopes)) == {"machine": machine.id, "scopes": scopes}
+    token = local_clerk.oauth_token(ada, ["sync"], client_id="client_1", jwt=True)
+    assert get("/sync/", token) == {"client": "client_1", "user": ada.id}
+    local_clerk.revoke_machine_token(key)
 
 
 def test_the_settings_of_the_readme_are_valid(settings: Any) -> None:

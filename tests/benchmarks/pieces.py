@@ -18,7 +18,7 @@ def repeated(name: str, token: str, times: int) -> Callable[[], None]:
     settings = config()
     request = RequestFactory().get("/", headers={"authorization": f"Bearer {token}"})
     verdict = authentication.authenticate(request).verdict
-    assert verdict is not None
+    assert isinstance(verdict, authentication.Verdict)
     clerk_id = verdict.session[0]
     key = keys.get_key_ring(settings).get(verdict.key_id, Budget(5))
     memory = freshness.Memory(clerk_id, settings)
