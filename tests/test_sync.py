@@ -144,6 +144,16 @@ class TestLinking:
         assert heard[0][1]["clerk_user"] is body
         assert heard[1][1]["created"] is False
 
+    @pytest.mark.parametrize("by_expression", [True, False])
+    def test_whatever_indexes_the_database_has(self, monkeypatch: pytest.MonkeyPatch, by_expression: bool) -> None:
+        """USR-02: the address is found in every spelling, and another one that resembles it is not."""
+        if by_expression and not connection.features.supports_expression_indexes:
+            pytest.skip("this database has none on expressions")
+        monkeypatch.setattr(connection.features, "supports_expression_indexes", by_expression)
+        user = local_user()
+        assert sync_django_user(user_body(email="a_a@example.com")) != user
+        assert sync_django_user(user_body(email="aDa@EXAMPLE.com")) == user
+
     def test_old_password_and_sessions_end(self, client: Client) -> None:
         """USR-10."""
         user = local_user()

@@ -41,7 +41,8 @@ class Requests:
         self._ada = clerk.add_user(email="ada@example.com", username="ada", first_name="Ada", last_name="Lovelace")
         self._warm = self._token()
         head, payload, signature = self._warm.split(".")
-        self._bad = f"{head}.{payload}.{signature[::-1]}"
+        # One letter in the midst, so that it is well-formed and only the signature's check finds it out.
+        self._bad = f"{head}.{payload}.{signature[:9]}{'B' if signature[9] == 'A' else 'A'}{signature[10:]}"
         self._costs: dict[Case, list[dict[str, float]]] = {}
         self._workers: dict[Process, Worker] = {}
         self.skipped: dict[str, str] = {}
