@@ -131,7 +131,11 @@ def table(found: dict[str, Any]) -> str:
 def _chosen(found: dict[str, Any]) -> list[tuple[str, float]]:
     rows = {row["name"]: row for row in found["rows"]}
     bare = rows[PICTURE[0]]["cpu"][1]
-    return [(name, rows[name]["cpu"][1] / bare) for name in PICTURE if name in rows]
+    return [
+        (name, rows[name]["ratio"][1] if rows[name]["base"] == PICTURE[0] else rows[name]["cpu"][1] / bare)
+        for name in PICTURE
+        if name in rows
+    ]
 
 
 def section(found: dict[str, Any]) -> str:
@@ -155,7 +159,7 @@ def section(found: dict[str, Any]) -> str:
 def bars(found: dict[str, Any]) -> str:
     """Return the picture, as SVG that reads in light and in dark."""
     chosen = _chosen(found)
-    left, wide, row, top = 400, 400, 26, 40
+    left, wide, row, top = 450, 380, 26, 40
     longest = max(ratio for _, ratio in chosen)
     height = top + row * len(chosen) + 12
     lines = [
