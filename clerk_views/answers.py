@@ -139,6 +139,9 @@ class _Directive(Morsel[str]):
     def OutputString(self, attrs: Any = None) -> str:  # the standard library's name
         return self._directive
 
+    def output(self, attrs: Any = None, header: str = "Set-Cookie:") -> str:
+        return f"{header} {self._directive}".lstrip()  # Django before 6.0 asks here, with no header
+
 
 def carry(response: HttpResponseBase, state: RequestState) -> None:
     """

@@ -12,7 +12,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any, Self, TypedDict
 
@@ -103,7 +103,7 @@ class Requirement:
         ValueError: A value that could never be met, or always.
     """
 
-    optional: bool = False
+    optional: bool = field(default=False, init=False)
     role: str | None = None
     permission: str | None = None
     feature: str | None = None
@@ -302,4 +302,5 @@ _OWN_NAMES = ("optional", "login_url", "redirect_field_name", "raise_exception")
 ATTRIBUTES = frozenset(PREFIX + item.name for item in fields(Requirement) if item.name not in _OWN_NAMES)
 
 #: What ``@clerk_optional`` asks: nothing.
-OPTIONAL = Requirement(optional=True)
+OPTIONAL = Requirement()
+object.__setattr__(OPTIONAL, "optional", True)  # not by keyword, which a view could be given by mistake

@@ -500,8 +500,10 @@ class TestTrouble:
     ) -> None:
         User.objects.create_user("linked", "ada@example.com")
         local_clerk.add_user(email="ada@example.com")
-        broken_database(lambda sql: "_clerk_address" in sql or "LOWER(" in sql)
+        once = iter([True])  # the page's; the user's own look-up comes after
+        broken_database(lambda sql: "LOWER(" in sql and next(once, False))
         assert sync().counts == {"linked": 1}
+        assert next(once, None) is None
 
     def test_a_database_that_takes_nobody_ends_it(
         self, local_clerk: LocalClerk, broken_database: Any, monkeypatch: pytest.MonkeyPatch

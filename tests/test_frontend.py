@@ -25,7 +25,11 @@ def _development(settings: Settings) -> None:
     settings.CLERK_PUBLISHABLE_KEY = DEVELOPMENT
 
 
-SATELLITE = {"CLERK_IS_SATELLITE": True, "CLERK_DOMAIN": "satellite.example"}
+SATELLITE = {
+    "CLERK_IS_SATELLITE": True,
+    "CLERK_DOMAIN": "satellite.example",
+    "CLERK_SIGN_IN_URL": "https://primary.example/sign-in",
+}
 
 
 @pytest.mark.parametrize(
