@@ -145,6 +145,7 @@ def set_cookies(answer: httpx.Response) -> dict[str, str]:
 
 
 class TestTheKeys:
+    @pytest.mark.django_db  # checks of the addresses build admin forms
     def test_they_are_of_the_kind_asked_for(self, clerk: LocalClerk, settings: Any) -> None:
         kind = "live" if clerk.production else "test"
         for name, value in clerk.settings().items():
