@@ -97,9 +97,7 @@ def pairs(header: str, prefix: str = "") -> Iterator[tuple[str, str]]:
     for piece in header.split(";"):
         name, _, value = piece.strip(_BLANKS).partition("=")
         if value and name.startswith(prefix):
-            value = value.lstrip(_BLANKS)
-            if value:
-                yield name.rstrip(_BLANKS), value
+            yield name.rstrip(_BLANKS), value.lstrip(_BLANKS)  # something is left, as blanks at the end are gone
 
 
 def read(header: str, suffix: str | None) -> Cookies:

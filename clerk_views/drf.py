@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from django.template.response import SimpleTemplateResponse
 from rest_framework import exceptions, permissions
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
@@ -231,7 +232,8 @@ def _prepare(view: APIView, request: Request) -> None:
             if told is not None:
                 response["WWW-Authenticate"] = told
         problem = memo.user_error
-        if isinstance(problem, AccountRefused) and problem.rewrite is not None:
+        rendered_later = isinstance(response, SimpleTemplateResponse)  # as all but a handler's of the project's own
+        if rendered_later and isinstance(problem, AccountRefused) and problem.rewrite is not None:
             # REST framework takes back the transaction of a refused request; rendering comes after its end.
             response.add_post_render_callback(lambda response: keep_refusal(problem))
         return response

@@ -12,7 +12,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, Self, TypedDict
 
@@ -76,7 +76,6 @@ class Requirement:
     What a view asks of its visitor; all of it.
 
     Attributes:
-        optional: Nobody is refused for want of a credential.
         role: Of the active organisation; ``org:`` may be left out.
         permission: Of the active organisation, as ``org:invoices:create``.
         feature: Of the user or the active organisation; ``user:`` or ``org:`` in front says whose.
@@ -103,7 +102,6 @@ class Requirement:
         ValueError: A value that could never be met, or always.
     """
 
-    optional: bool = field(default=False, init=False)
     role: str | None = None
     permission: str | None = None
     feature: str | None = None
@@ -173,6 +171,11 @@ class Requirement:
     def accepted(self) -> tuple[str, ...]:
         """The kinds of token that may be brought, in the order of ``conf.TOKEN_TYPES``."""
         return conf.config().accepts_token if self.accepts_token is None else tuple(self.accepts_token)
+
+    @property
+    def optional(self) -> bool:
+        """Whether nobody is refused for want of a credential. No keyword says so: it could open a view by mistake."""
+        return self is OPTIONAL
 
     def refusal(self, auth: ClerkAuth, url_kwargs: Mapping[str, Any]) -> Refusal | None:
         """
@@ -296,11 +299,10 @@ _CHECKS: Mapping[str, Callable[[object], object]] = {
 # Source: RFC 6749, section 3.3.
 _SCOPE = re.compile(r"[!#-\[\]-~]+")
 _DIMENSIONS = ("role", "permission", "feature", "plan")
-_OWN_NAMES = ("optional", "login_url", "redirect_field_name", "raise_exception")  # Django's, without the prefix
+_OWN_NAMES = ("login_url", "redirect_field_name", "raise_exception")  # Django's, without the prefix
 
 #: The attributes of class-based views that are ours.
 ATTRIBUTES = frozenset(PREFIX + item.name for item in fields(Requirement) if item.name not in _OWN_NAMES)
 
 #: What ``@clerk_optional`` asks: nothing.
 OPTIONAL = Requirement()
-object.__setattr__(OPTIONAL, "optional", True)  # not by keyword, which a view could be given by mistake
