@@ -22,17 +22,10 @@ from django.utils.functional import SimpleLazyObject
 
 from clerk_views import answers, csrf, signals
 from clerk_views.auth import ClerkAuth
-from clerk_views.authentication import (
-    Memo,
-    Proof,
-    RequestState,
-    aauthenticate,
-    authenticate,
-    memo_of,
-    report_failure,
-)
+from clerk_views.authentication import aauthenticate, authenticate
 from clerk_views.exceptions import AccountRefused, ClerkError, ClerkUnavailable, NotInMemory
 from clerk_views.requirements import Refusal, Requirement
+from clerk_views.states import Memo, Proof, RequestState, memo_of, report_failure
 
 logger = logging.getLogger("clerk_views")
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import sync_to_async
 
 from clerk_views.api import Budget, get_api
-from clerk_views.authentication import RequestState, aauthenticate, authenticate
+from clerk_views.authentication import aauthenticate, authenticate
 from clerk_views.conf import config
+from clerk_views.states import RequestState
 
 if TYPE_CHECKING:
     from clerk_backend_api import Clerk  # 127 ms to import, so only when somebody asks for it

@@ -20,10 +20,11 @@ from typing_extensions import Unpack
 from clerk_views import answers, csrf
 from clerk_views.access import attach, attach_clerk, keep_refusal, load_user, refusal_of
 from clerk_views.auth import ClerkAuth
-from clerk_views.authentication import NOBODY, Memo, RequestState, authenticate, is_foreign, memo_of
+from clerk_views.authentication import authenticate, is_foreign
 from clerk_views.conf import TOKEN_TYPES
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
 from clerk_views.requirements import Asked, Refusal, Requirement
+from clerk_views.states import NOBODY, Memo, RequestState, memo_of
 
 
 class ClerkAuthenticationFailed(exceptions.AuthenticationFailed):

@@ -21,8 +21,9 @@ from django.utils.module_loading import import_string
 
 from clerk_views import answers, cookies, csrf
 from clerk_views.access import answer, attach, is_page, keep_refusal, user_of
-from clerk_views.authentication import RequestState, aauthenticate, authenticate, is_foreign, memo_of
+from clerk_views.authentication import aauthenticate, authenticate, is_foreign
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
+from clerk_views.states import RequestState, memo_of
 
 
 class ClerkMiddleware:

@@ -22,9 +22,10 @@ from django.views.decorators.http import require_POST, require_safe
 from clerk_views import answers, csrf, keys, revocation, tokens
 from clerk_views.access import guard
 from clerk_views.api import get_api
-from clerk_views.authentication import authenticate, memo_of
+from clerk_views.authentication import authenticate
 from clerk_views.exceptions import ClerkUnavailable, TokenRefused
 from clerk_views.requirements import OPTIONAL
+from clerk_views.states import memo_of
 
 logger = logging.getLogger("clerk_views")
 

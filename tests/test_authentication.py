@@ -19,18 +19,11 @@ from django.test import RequestFactory, override_settings
 
 from clerk_views import aget_clerk, get_clerk, signals
 from clerk_views.access import load_user
-from clerk_views.authentication import (
-    MAX_VERDICTS,
-    RequestState,
-    _Verdicts,
-    aauthenticate,
-    authenticate,
-    is_foreign,
-    memo_of,
-)
+from clerk_views.authentication import aauthenticate, authenticate, is_foreign
 from clerk_views.conf import config
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
 from clerk_views.keys import FetchedKeyRing, get_key_ring
+from clerk_views.states import RequestState, memo_of
 from clerk_views.testing import LocalClerk
 from clerk_views.testing.faults import error_body
 from clerk_views.testing.minting import (
@@ -40,6 +33,7 @@ from clerk_views.testing.minting import (
     new_signing_key,
     session_header,
 )
+from clerk_views.verdicts import MAX_VERDICTS, _Verdicts
 from tests import wire
 from tests.doors import beside
 
@@ -325,12 +319,12 @@ def test_a_child_process_starts_without_locks_held(tmp_path: Any) -> None:
 import os, threading
 from django.conf import settings
 settings.configure(CLERK_SECRET_KEY="sk_test_x")
-from clerk_views import authentication
-verdicts = authentication._verdicts("x")
+from clerk_views.verdicts import remembered
+verdicts = remembered("x")
 verdicts._lock.acquire()
 child = os.fork()
 if child == 0:
-    authentication._verdicts("x").put(b"1", None)
+    remembered("x").put(b"1", None)
     os._exit(0)
 import signal, time
 for _ in range(100):

@@ -17,10 +17,11 @@ from django.views.debug import ExceptionReporter
 
 from clerk_views import clerk_client, clerk_required, signals
 from clerk_views.api import get_api
-from clerk_views.authentication import authenticate, memo_of
+from clerk_views.authentication import authenticate
 from clerk_views.conf import config
 from clerk_views.exceptions import ClerkUnavailable
 from clerk_views.keys import get_key_ring
+from clerk_views.states import memo_of
 from clerk_views.testing import LocalClerk
 from tests.doors import DOORS, FEW, Door, door_id
 

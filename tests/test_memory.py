@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from clerk_views.authentication import MAX_VERDICTS
+from clerk_views.verdicts import MAX_VERDICTS
 from tests.benchmarks.remembering import AT_MOST, measure
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems tell a process's memory otherwise")

@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.test import RequestFactory
 
-from clerk_views import authentication, freshness, keys, rows, tokens
+from clerk_views import authentication, freshness, keys, rows, states, tokens
 from clerk_views.api import Budget
 from clerk_views.conf import config
 
@@ -18,12 +18,12 @@ def repeated(name: str, token: str, times: int) -> Callable[[], None]:
     settings = config()
     request = RequestFactory().get("/", headers={"authorization": f"Bearer {token}"})
     verdict = authentication.authenticate(request).verdict
-    assert isinstance(verdict, authentication.Verdict)
+    assert isinstance(verdict, states.Verdict)
     clerk_id = verdict.session[0]
     key = keys.get_key_ring(settings).get(verdict.key_id, Budget(5))
     memory = freshness.Memory(clerk_id, settings)
     users = get_user_model()._default_manager
-    memo = authentication.memo_of(request)
+    memo = states.memo_of(request)
 
     def verdict_again() -> None:
         memo.state = None
