@@ -9,10 +9,10 @@ The everyday names; everything else is imported by module path, as with ``django
     from clerk_views.middleware import ClerkMiddleware
 """
 
-from clerk_views.access import aget_clerk, get_clerk
 from clerk_views.auth import ClerkAuth
 from clerk_views.client import ClerkClient, clerk_client
 from clerk_views.decorators import clerk_optional, clerk_required
+from clerk_views.visitors import aget_clerk, get_clerk
 
 __version__ = "0.1.0"
 

@@ -28,10 +28,10 @@ from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.module_loading import import_string
 
-from clerk_views.conf import below
 from clerk_views.exceptions import ClerkError, ClerkUnavailable
 from clerk_views.requirements import Refusal
 from clerk_views.states import RequestState, memo_of
+from clerk_views.values import below
 
 NO_CREDENTIAL = "Sign in to continue."
 BAD_CREDENTIAL = "The credential is not valid."

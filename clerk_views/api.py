@@ -25,8 +25,9 @@ from urllib.parse import quote
 
 from django.core.exceptions import ImproperlyConfigured
 
-from clerk_views.conf import CLERK_API_VERSION, Config
+from clerk_views.conf import Config
 from clerk_views.exceptions import ClerkUnavailable, TokenRefused, UserNotFound
+from clerk_views.values import CLERK_API_VERSION
 
 if TYPE_CHECKING:  # the SDK is imported on the first call
     from clerk_backend_api import Clerk

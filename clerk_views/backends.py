@@ -15,7 +15,7 @@ from typing import Any
 
 from django.contrib.auth.backends import BaseBackend
 
-from clerk_views.access import auth_of_user
+from clerk_views.visitors import auth_of_user
 
 #: Clerk's permissions start so; ``org:`` alone stands for all of them, as an app label does for a model's.
 PREFIX = "org:"

@@ -37,8 +37,9 @@ from django.urls import NoReverseMatch, URLResolver, get_resolver, reverse
 from django.utils.module_loading import import_string
 
 from clerk_views import keys
-from clerk_views.conf import SETTINGS, Config, SettingError, quoted, read_raw
+from clerk_views.conf import SETTINGS, Config, read_raw
 from clerk_views.requirements import ATTRIBUTES, Requirement
+from clerk_views.values import SettingError, quoted
 
 Problem = checks.CheckMessage
 

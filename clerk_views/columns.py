@@ -21,8 +21,9 @@ from django.db import models
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from clerk_views.conf import PRIVILEGE_FIELDS, Config
+from clerk_views.conf import Config
 from clerk_views.profiles import MISSING, Profile
+from clerk_views.values import PRIVILEGE_FIELDS
 
 logger = logging.getLogger("clerk_views")
 

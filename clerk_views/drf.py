@@ -18,13 +18,14 @@ from rest_framework.views import APIView
 from typing_extensions import Unpack
 
 from clerk_views import answers, csrf
-from clerk_views.access import attach, attach_clerk, keep_refusal, load_user, refusal_of
+from clerk_views.access import keep_refusal, refusal_of
 from clerk_views.auth import ClerkAuth
 from clerk_views.authentication import authenticate, is_foreign
-from clerk_views.conf import TOKEN_TYPES
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
 from clerk_views.requirements import Asked, Refusal, Requirement
 from clerk_views.states import NOBODY, Memo, RequestState, memo_of
+from clerk_views.values import TOKEN_TYPES
+from clerk_views.visitors import attach, attach_clerk, load_user
 
 
 class ClerkAuthenticationFailed(exceptions.AuthenticationFailed):

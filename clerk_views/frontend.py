@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from django.core.exceptions import ImproperlyConfigured
 
 import clerk_views
-from clerk_views.conf import LOOPBACK_HOSTS, Config, PublishableKey
+from clerk_views.conf import Config
+from clerk_views.values import LOOPBACK_HOSTS, PublishableKey
 
 #: The major of @clerk/ui that goes with clerk-js 6. The two are numbered independently.
 UI_VERSION = "1"

@@ -19,9 +19,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from django.http.request import split_domain_port
 
 from clerk_views import cookies, tokens
-from clerk_views.conf import CLERK_API_VERSION, Config
+from clerk_views.conf import Config
 from clerk_views.cookies import Cookies, Variant
 from clerk_views.exceptions import TokenRefused
+from clerk_views.values import CLERK_API_VERSION
 
 #: Redirects in a row. The counter lives for two seconds; whoever comes back faster than that is in a loop.
 LOOP_LIMIT = 3

@@ -20,10 +20,11 @@ from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 
 from clerk_views import answers, cookies, csrf
-from clerk_views.access import answer, attach, is_page, keep_refusal, user_of
+from clerk_views.access import answer, is_page, keep_refusal
 from clerk_views.authentication import aauthenticate, authenticate, is_foreign
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
 from clerk_views.states import RequestState, memo_of
+from clerk_views.visitors import attach, user_of
 
 
 class ClerkMiddleware:

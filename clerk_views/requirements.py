@@ -18,8 +18,9 @@ from typing import Any, Self, TypedDict
 
 from django.core.exceptions import ImproperlyConfigured
 
-from clerk_views import authorization, conf
+from clerk_views import authorization, values
 from clerk_views.auth import ClerkAuth
+from clerk_views.conf import config
 
 #: Attributes of class-based views start so; the rest is the keyword.
 PREFIX = "clerk_"
@@ -143,7 +144,7 @@ class Requirement:
         """Bring ``accepts_token`` and ``scopes`` into one form each, a tuple or None."""
         if self.accepts_token is not None:
             try:
-                accepted = conf.token_types(self.accepts_token)
+                accepted = values.token_types(self.accepts_token)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"accepts_token {error}") from None
             object.__setattr__(self, "accepts_token", accepted)
@@ -169,8 +170,8 @@ class Requirement:
 
     @property
     def accepted(self) -> tuple[str, ...]:
-        """The kinds of token that may be brought, in the order of ``conf.TOKEN_TYPES``."""
-        return conf.config().accepts_token if self.accepts_token is None else tuple(self.accepts_token)
+        """The kinds of token that may be brought, in the order of ``values.TOKEN_TYPES``."""
+        return config().accepts_token if self.accepts_token is None else tuple(self.accepts_token)
 
     @property
     def optional(self) -> bool:

@@ -14,9 +14,9 @@ from django.test import AsyncClient, Client, RequestFactory
 from django.views.debug import ExceptionReporter
 
 from clerk_views import clerk_optional
-from clerk_views.access import load_user
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
 from clerk_views.testing import LocalClerk
+from clerk_views.visitors import load_user
 from tests import views
 from tests.conftest import World
 

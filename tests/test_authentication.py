@@ -18,7 +18,6 @@ from django.http import HttpRequest
 from django.test import RequestFactory, override_settings
 
 from clerk_views import aget_clerk, get_clerk, signals
-from clerk_views.access import load_user
 from clerk_views.authentication import aauthenticate, authenticate, is_foreign
 from clerk_views.conf import config
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
@@ -34,6 +33,7 @@ from clerk_views.testing.minting import (
     session_header,
 )
 from clerk_views.verdicts import MAX_VERDICTS, _Verdicts
+from clerk_views.visitors import load_user
 from tests import wire
 from tests.doors import beside
 

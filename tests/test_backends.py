@@ -26,8 +26,8 @@ from django.urls import path
 from django.views import View
 
 from clerk_views import clerk_optional, clerk_required
-from clerk_views.access import attach, load_user
 from clerk_views.testing import LocalClerk, LocalUser
+from clerk_views.visitors import attach, load_user
 from tests.conftest import World
 from tests.doors import MIDDLEWARE
 

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django import Settings
 
-from clerk_views import conf
-from clerk_views.conf import DEFAULT_USER_CLAIMS, DEFAULT_USER_FIELDS, SETTINGS, SettingError, config
+from clerk_views import conf, values
+from clerk_views.conf import SETTINGS, config
+from clerk_views.values import DEFAULT_USER_CLAIMS, DEFAULT_USER_FIELDS, SettingError
 
 KEY_BODY = base64.b64encode(bytes(range(90))).decode()  # armour is conf's business, what is inside is keys'
 PEM = f"-----BEGIN PUBLIC KEY-----\n{KEY_BODY[:64]}\n{KEY_BODY[64:]}\n-----END PUBLIC KEY-----\n"
@@ -239,7 +240,7 @@ BAD: list[tuple[str, Any]] = [
     ("USER_FIELDS", {5: "email"}),
     ("USER_FIELDS", {"email": 5}),
     ("USER_FIELDS", {"email": ""}),
-    *[("USER_FIELDS", {"public_metadata": field}) for field in sorted(conf.PRIVILEGE_FIELDS)],
+    *[("USER_FIELDS", {"public_metadata": field}) for field in sorted(values.PRIVILEGE_FIELDS)],
     ("USER_CLAIMS", "email"),
     ("USER_CLAIMS", {"email": None}),
     ("LINK_BY_EMAIL", "False"),
@@ -350,16 +351,16 @@ def test_no_error_shows_a_secret(setting: conf.Setting, secret: str, wrap: Any) 
 
 @pytest.mark.parametrize("secret", SECRETS)
 def test_description_of_a_secret_is_its_prefix_and_length(secret: str) -> None:
-    assert conf.shown(secret).startswith(f"text of {len(secret)} characters")
-    assert "CANARY" not in conf.shown(secret)
-    assert "CANARY" not in conf.quoted(secret)
+    assert values.shown(secret).startswith(f"text of {len(secret)} characters")
+    assert "CANARY" not in values.shown(secret)
+    assert "CANARY" not in values.quoted(secret)
 
 
 def test_description_of_other_values_is_short() -> None:
-    assert conf.shown("sk_test_abc") == "text of 11 characters that starts with 'sk_test_'"
-    assert conf.shown({"sk_test_abc"}) == "a value of type set"
-    assert conf.quoted("api.example") == "'api.example'"
-    assert len(conf.quoted("x" * 500)) < 100
+    assert values.shown("sk_test_abc") == "text of 11 characters that starts with 'sk_test_'"
+    assert values.shown({"sk_test_abc"}) == "a value of type set"
+    assert values.quoted("api.example") == "'api.example'"
+    assert len(values.quoted("x" * 500)) < 100
 
 
 anything = st.recursive(

@@ -18,7 +18,8 @@ PACKAGE = Path(clerk_views.__file__).parent
 
 # From the floor up; a module imports from rows below its own only.
 ROWS = [
-    {"authorization", "conf", "exceptions", "signals", "strict_json"},
+    {"authorization", "exceptions", "signals", "strict_json", "values"},
+    {"conf"},
     {"cookies", "entries"},
     {"auth", "tokens", "transport", "models", "profiles"},
     {"api", "columns", "freshness", "frontend", "requirements", "rows"},
@@ -27,6 +28,7 @@ ROWS = [
     {"verdicts"},
     {"authentication"},
     {"answers", "csrf"},
+    {"visitors"},
     {"access"},
     {"backends", "decorators", "mixins", "middleware", "drf", "client", "pages", "templatetags.clerk", "webhooks"},
 ]
@@ -34,10 +36,10 @@ ROW = {module: row for row, modules in enumerate(ROWS) for module in modules}
 
 # Beside the rows: what each may import.
 BESIDE = {
-    "": {"access", "auth", "authentication", "client", "decorators"},  # the package itself: the everyday names
+    "": {"auth", "client", "decorators", "visitors"},  # the package itself: the everyday names
     "admin": {"api", "conf", "exceptions", "models", "profiles", "sync"},
     "apps": {"checks"},
-    "checks": {"conf", "keys", "requirements"},
+    "checks": {"conf", "keys", "requirements", "values"},
     "diagnosis": {"api", "checks", "conf", "exceptions", "keys"},
     "management": set(),
     "management.commands": set(),
@@ -59,8 +61,9 @@ INSIDE_FUNCTIONS = {
     ("keys", "cryptography"): "25 ms, and no project's start need wait for them",
     ("machines", "cryptography"): "the same",
     ("tokens", "jwt"): "the same, as it brings cryptography",
-    ("access", "clerk_views.accounts"): "brings models, which need Django's apps loaded; the everyday names do not",
+    ("visitors", "clerk_views.accounts"): "brings models, which need Django's apps loaded; the everyday names do not",
     ("access", "django"): "contrib.auth.models, likewise",
+    ("visitors", "django"): "the same",
     ("client", "clerk_views.accounts"): "the same",
 }
 

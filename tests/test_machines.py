@@ -29,10 +29,9 @@ from django.test import AsyncClient, Client, RequestFactory
 from django.urls import path
 
 from clerk_views import api, clerk_optional, clerk_required, entries, get_clerk, machines
-from clerk_views.access import load_user, user_of
 from clerk_views.api import Budget
 from clerk_views.authentication import authenticate
-from clerk_views.conf import TOKEN_TYPES, config
+from clerk_views.conf import config
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable, TokenRefused
 from clerk_views.machines import verify
 from clerk_views.mixins import ClerkLoginRequiredMixin
@@ -40,6 +39,8 @@ from clerk_views.signals import clerk_auth_failed, clerk_auth_success, clerk_cac
 from clerk_views.states import RequestState
 from clerk_views.testing import LocalClerk, LocalUser
 from clerk_views.testing.minting import new_signing_key
+from clerk_views.values import TOKEN_TYPES
+from clerk_views.visitors import load_user, user_of
 from tests.doors import MIDDLEWARE, REST_FRAMEWORK
 from tests.probes import CountingCache, GarbageCache, KeepingCache, RaisingCache, heard, one_cache, simultaneously
 from tests.requirement_doors import DOORWAYS, FEW_DOORWAYS, Doorway, doorway_id, served

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from clerk_backend_api.models import User as SDKUser
 
-from clerk_views.conf import DEFAULT_USER_CLAIMS
 from clerk_views.profiles import DELETED, MISSING, Profile, absent, cleaned, read_claims, read_profile
 from clerk_views.testing.directory import email_body, user_body
+from clerk_views.values import DEFAULT_USER_CLAIMS
 
 
 def as_dict(body: dict[str, Any]) -> Any:

@@ -28,12 +28,13 @@ from django.test import AsyncClient, Client
 from django.urls import path
 
 import clerk_views.testing
-from clerk_views.conf import PublishableKey, config
+from clerk_views.conf import config
 from clerk_views.testing import LocalClerk
 from clerk_views.testing.directory import LocalUser, email_body
 from clerk_views.testing.faults import GARBAGE
 from clerk_views.testing.fixtures import ClerkFixture
 from clerk_views.testing.minting import SESSION_CATEGORY, SigningKey, mint, new_signing_key
+from clerk_views.values import PublishableKey
 
 
 def what_arrived(request: HttpRequest) -> JsonResponse:

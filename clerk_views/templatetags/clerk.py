@@ -24,9 +24,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 
 from clerk_views import answers, authorization, frontend
-from clerk_views.access import get_clerk
 from clerk_views.auth import ClerkAuth
 from clerk_views.conf import Config, config
+from clerk_views.visitors import get_clerk
 
 register = template.Library()
 

@@ -21,7 +21,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from django.utils.text import slugify
 
-from clerk_views.conf import PublishableKey
 from clerk_views.testing import packages as npm
 from clerk_views.testing.calls import Calls
 from clerk_views.testing.clients import Clients, LocalClient
@@ -55,6 +54,7 @@ from clerk_views.testing.organizations import LocalMembership, LocalOrganization
 from clerk_views.testing.sessions import LocalSession, Sessions
 from clerk_views.testing.sign_in import SignInPages
 from clerk_views.testing.webhooks import LocalWebhook, WebhookAnswer, new_webhook_secret, webhook_message
+from clerk_views.values import PublishableKey
 
 if TYPE_CHECKING:
     from django.test import AsyncClient, Client
