@@ -343,6 +343,11 @@ def test_made_up_nonces_do_not_use_up_the_rate_limit(
         assert 1 <= error.retry_after <= 10
     assert local_clerk.calls.total == MAX_REFUSED_NONCES
     monkeypatch.setattr(api_module, "REFUSED_NONCES_WINDOW", 0.0)  # the time that would have to pass
+    with pytest.raises(TokenRefused, match="status 400"):
+        api.get_handshake_payload("another", Budget(5))
+    assert len(api._refused_nonces) == MAX_REFUSED_NONCES
+    with pytest.raises(TokenRefused, match="refused before"):
+        api.get_handshake_payload("another", Budget(5))
     local_clerk.respond(PAYLOAD, b'{"directives": []}')
     assert api.get_handshake_payload("good", Budget(5)) == []
 

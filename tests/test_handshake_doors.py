@@ -130,7 +130,9 @@ def header(answer: Answer, name: str) -> str | None:
 
 
 def cookies_set(answer: Answer) -> list[str]:
-    return [value for key, value in answer.headers if key.lower() == "set-cookie" and not value.startswith("csrftoken")]
+    # Django before 6.0 writes a blank in front of its own.
+    values = [value.lstrip() for key, value in answer.headers if key.lower() == "set-cookie"]
+    return [value for value in values if not value.startswith("csrftoken")]
 
 
 def parameters(location: str | None) -> dict[str, list[str]]:

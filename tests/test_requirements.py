@@ -449,6 +449,27 @@ def test_a_condition_that_has_not_run_lets_nobody_in(local_clerk: LocalClerk, ad
         visit(DOORWAYS[0], f"Bearer {local_clerk.token(ada)}")
 
 
+def test_nothing_that_is_still_to_come_lets_anybody_in(local_clerk: LocalClerk, ada: LocalUser) -> None:
+    """I8."""
+
+    class Coming:
+        def __await__(self) -> Any:
+            return iter(())
+
+    auth = get_clerk(request_with(local_clerk.token(ada)))
+    with pytest.raises(TypeError, match="awaitable"):
+        Requirement(condition=lambda auth: Coming()).refusal(auth, {})
+
+
+def test_a_session_with_tasks_that_another_permission_admits_is_not_admitted_here(
+    local_clerk: LocalClerk, ada: LocalUser
+) -> None:
+    """TOK-12: composed permissions share one visitor, and each looks for itself."""
+    full = authenticate(request_with(local_clerk.token(ada, pending=True, **ALL))).auth_if_pending_allowed
+    assert Requirement(role="org:admin", allow_pending=True).refusal(full, {}) is None
+    assert Requirement(role="org:admin").refusal(full, {}) == Refusal(detail="pending session")
+
+
 @EVERY
 def test_a_condition_may_read_the_database(local_clerk: LocalClerk, ada: LocalUser, door: Doorway) -> None:
     """CTX-02, CTX-04: on no event loop."""

@@ -259,3 +259,14 @@ def test_a_user_is_linked_by_command(local_clerk: LocalClerk) -> None:
     assert read_user(ada.id) == other
     user.refresh_from_db()
     assert not user.clerk_user_id
+
+
+@only("FullUser")
+class TestTheLinkByHand:
+    def test_a_user_whom_the_manager_hides_is_not_linked(self, local_clerk: LocalClerk) -> None:
+        """USR-05: he could not sign in."""
+        ada = local_clerk.add_user(email="ada@example.com")
+        User._base_manager.create(username="gone", email="gone@example.com", given_name="G", removed=True)
+        with pytest.raises(CommandError, match="Not linked: the user model's default manager hides the user"):
+            call_command("clerk_link", "gone", ada.id)
+        assert not ClerkAccount.objects.exists()
