@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -393,6 +395,35 @@ def _signed_in(verdict: Proof, carrier: str, headers: tuple[tuple[str, str], ...
     return RequestState("signed-in", None, verdict.auth, carrier, headers, verdict)
 
 
+class _ClockWatch:
+    """Tells the operator when most of what is refused comes from the future: the clock here is wrong then (F-20)."""
+
+    WINDOW = 60.0  # seconds
+    ENOUGH = 5  # tokens from the future within it; one visitor's clock is his own affair
+
+    def __init__(self) -> None:
+        self._since = -math.inf  # on the monotonic clock
+        self._refused = self._ahead = 0
+        self._told = False
+
+    def note(self, ahead: bool) -> None:
+        """Count a refused token. Two threads at once may miscount by one, which a hint can bear."""
+        now = time.monotonic()
+        if now - self._since > self.WINDOW:
+            self._since, self._refused, self._ahead, self._told = now, 0, 0, False
+        self._refused += 1
+        self._ahead += ahead
+        if not self._told and self._ahead >= self.ENOUGH and 2 * self._ahead > self._refused:
+            self._told = True
+            logger.error(
+                "Most of the tokens refused in the last minute are from the future, by this machine's clock. Set the "
+                "clock, or compare it with Clerk's by 'manage.py clerk_doctor'."
+            )
+
+
+_clock_watch = _ClockWatch()
+
+
 def _conclude(
     memo: Memo, found: tokens.Found, outcome: handshake.Outcome, judged: Judged | None, offline: bool
 ) -> RequestState:
@@ -407,5 +438,6 @@ def _conclude(
         report_failure(memo, outcome.reason, (judged.token if judged else None) or first, offline=offline)
     if judged is not None:
         logger.info("A credential in the %s was refused: %s (%.100s)", found.carrier, outcome.reason, judged.refused)
+        _clock_watch.note(judged.refused.reason in handshake.CLOCK_REASONS)
     auth = ClerkAuth(status=outcome.status, reason=outcome.reason)
     return RequestState(outcome.status, outcome.reason, auth, found.carrier, outcome.headers)

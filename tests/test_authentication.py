@@ -17,7 +17,7 @@ from django.core.exceptions import DisallowedHost, ImproperlyConfigured
 from django.http import HttpRequest
 from django.test import RequestFactory, override_settings
 
-from clerk_views import aget_clerk, get_clerk, signals
+from clerk_views import aget_clerk, authentication, get_clerk, signals
 from clerk_views.authentication import aauthenticate, authenticate, is_foreign
 from clerk_views.conf import config
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
@@ -150,6 +150,21 @@ def test_reasons_are_clerk_s(local_clerk: LocalClerk, claims: dict[str, Any], me
     state = authenticate(request_with(local_clerk.token("user_a", **claims), method=method))
     assert (state.status, state.reason, state.auth.reason) == ("signed-out", reason, reason)
     assert ("x-clerk-auth-reason", reason) in state.headers
+
+
+@pytest.mark.parametrize(("ahead", "others", "hinted"), [(4, 0, False), (5, 0, True), (9, 8, True), (9, 9, False)])
+def test_a_wrong_clock_is_hinted_at(
+    local_clerk: LocalClerk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
+    ahead: int, others: int, hinted: bool,
+) -> None:  # fmt: skip
+    """F-20: the leeway stays as it is, and the operator is told, once."""
+    monkeypatch.setattr(authentication, "_clock_watch", authentication._ClockWatch())
+    for number in range(others):
+        authenticate(request_with(local_clerk.token("user_a", azp="http://evil.example", jti=f"{number}")))
+    for number in range(ahead):
+        token = local_clerk.token("user_a", iat=4_000_000_000, exp=4_000_000_060, jti=f"{number}")
+        assert not authenticate(request_with(token)).is_signed_in
+    assert caplog.text.count("from the future") == hinted
 
 
 def test_it_is_worked_out_once_per_request(local_clerk: LocalClerk) -> None:
