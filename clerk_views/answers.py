@@ -397,7 +397,16 @@ def asked_return_url(request: HttpRequest) -> str | None:
         for source in (request.GET, request.POST)
         for address in source.getlist(name)
     ]
-    return asked[0] if len(asked) == 1 and is_safe_return_url(request, asked[0]) else None
+    if len(asked) != 1:
+        return None
+    return asked[0] if is_safe_return_url(request, asked[0]) or _is_of_a_party(request, asked[0]) else None
+
+
+def _is_of_a_party(request: HttpRequest, url: str) -> bool:
+    """Whether an address is of an origin that the project calls its own: a satellite sends its visitors here, say."""
+    scheme = "https" if request.is_secure() else "https?"
+    match = re.fullmatch(rf"({scheme}://[A-Za-z0-9.:\[\]-]+)(?:[/?#][!-\[\]-~]*)?", url)
+    return match is not None and match[1] in memo_of(request).config.auth_parties
 
 
 def after_sign_in(request: HttpRequest) -> str:

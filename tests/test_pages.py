@@ -149,6 +149,30 @@ class TestSignIn:
             "__clerk_db_jwt": [each_world.client.cookies["__clerk_db_jwt"].value],
         }
 
+    @pytest.mark.parametrize(
+        ("address", "admitted"),
+        [
+            ("https://satellite.example/page/?a=1", True),
+            ("https://satellite.example", True),
+            ("http://satellite.example/page/", False),
+            ("https://satellite.example:8443/page/", False),
+            ("https://satellite.example.evil.example/", False),
+            ("https://satellite.example@evil.example/", False),
+            ("https://evil.example/https://satellite.example/", False),
+            ("https://satellite.example\\@evil.example/", False),
+            ("https://SATELLITE.example/", False),
+            ("//satellite.example/", False),
+            ("https://satellite.example/\u00e9", False),
+        ],
+    )
+    def test_it_leads_back_to_origins_of_the_project_s_own(
+        self, local_clerk: LocalClerk, each_world: World, settings: Any, address: str, admitted: bool
+    ) -> None:
+        """RED-01: a satellite's visitors sign in here; its origin is named in the settings, and compared whole."""
+        settings.CLERK_AUTH_PARTIES = [*settings.CLERK_AUTH_PARTIES, "https://satellite.example"]
+        response = each_world.get(SIGN_IN, {"redirect_url": address})
+        assert (query(response)["redirect_url"] == [address]) is admitted
+
     def test_the_answer_is_not_stored(self, each_world: World) -> None:
         """RED-08."""
         response = each_world.get(SIGN_IN)
