@@ -292,10 +292,15 @@ class TestResuming:
             local_clerk.add_user(email=f"{number}@example.com", username=f"user{number}", created_at=number)
         held: list[int] = []
 
+        def count() -> int:
+            gc.collect()
+            return sum(isinstance(thing, ClerkObject | Profile) for thing in gc.get_objects())
+
+        before = count()  # what other tests have left is not ours
+
         def measure(seen: int) -> None:
             if seen % full_sync.PAGE == 0:
-                gc.collect()  # what other tests left in circles is not ours
-                held.append(sum(isinstance(thing, ClerkObject | Profile) for thing in gc.get_objects()))
+                held.append(count() - before)
             if seen == CROWD // 2:
                 raise KeyboardInterrupt
 
