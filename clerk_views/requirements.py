@@ -13,7 +13,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Self, TypedDict
 
 from django.core.exceptions import ImproperlyConfigured
@@ -274,11 +274,12 @@ def _condition(view: Any) -> Any:
     """
     Return the condition of a class-based view: a method, or a plain function of the ClerkAuth alone.
 
-    A lambda in a class body would become a method like any function there, and be called with the view as well.
+    A lambda in a class body would become a method like any function there, and be called with the view as well; so
+    would a partial, from Python 3.14 on.
     """
-    condition = getattr(view, f"{PREFIX}condition")
-    function = inspect.getattr_static(view, f"{PREFIX}condition")
-    return function if inspect.isfunction(function) and len(inspect.signature(function).parameters) == 1 else condition
+    found = inspect.getattr_static(view, f"{PREFIX}condition")
+    is_function = inspect.isfunction(found) and len(inspect.signature(found).parameters) == 1
+    return found if is_function or isinstance(found, partial) else getattr(view, f"{PREFIX}condition")
 
 
 def _met(condition: Condition, auth: ClerkAuth) -> bool:
