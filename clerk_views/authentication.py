@@ -24,6 +24,7 @@ from dataclasses import replace
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.db import close_old_connections
 from django.views.decorators.debug import sensitive_variables
 
 from clerk_views import cookies, handshake, machines, revocation, signals, tokens
@@ -90,8 +91,16 @@ async def aauthenticate(request: Any, *, accepts: tuple[str, ...] | None = None,
     try:
         return authenticate(request, accepts=accepts, early=early, offline=True)
     except NotInMemory:
-        # Only the network and a cache are waited for, never the database; so any thread will do.
-        return await sync_to_async(authenticate, thread_sensitive=False)(request, accepts=accepts, early=early)
+        # Only the network and a cache are waited for, never the request's transaction; so any thread will do.
+        return await sync_to_async(_authenticate_elsewhere, thread_sensitive=False)(request, accepts, early)
+
+
+def _authenticate_elsewhere(request: Any, accepts: tuple[str, ...] | None, early: bool) -> RequestState:
+    try:
+        return authenticate(request, accepts=accepts, early=early)
+    finally:
+        # The cache may be a table. What a request's own thread opens Django looks after, and nobody what this one does.
+        close_old_connections()
 
 
 def _mismatch(memo: Memo, found: tokens.Found) -> str | None:

@@ -223,7 +223,7 @@ def user_of(request: HttpRequest) -> Any:
 
 async def _auser_of(request: HttpRequest) -> Any:
     memo = memo_of(request)
-    state = await sync_to_async(authenticate, thread_sensitive=False)(request)
+    state = await aauthenticate(request)
     if memo.session_auser is not None and not state.auth.is_authenticated and state.carrier != "header":
         user = await memo.session_auser()
     else:

@@ -15,6 +15,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.core.cache import caches
+from django.db import connections
 from django.http import HttpResponse
 from django.test import AsyncClient, Client
 from hypothesis import settings as hypothesis_settings
@@ -120,6 +121,20 @@ def browser() -> Iterator[Browser]:
 
     with chromium() as started:
         yield started
+
+
+@pytest.fixture
+def second_database(tmp_path: Path) -> Iterator[str]:
+    """The alias of another, empty database. In a file, as Django never closes one in memory."""
+    second = {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "second.sqlite3"}
+    connections.settings["second"] = connections.configure_settings({"default": {}, "second": second})["second"]
+    connections["second"].connect()  # by itself, as Django's test cases open none that they have not been told of
+    try:
+        yield "second"
+    finally:
+        connections["second"].close()
+        del connections["second"]
+        del connections.settings["second"]
 
 
 @pytest.fixture(autouse=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
 from django.core.cache import cache
+from django.core.management import call_command
+from django.db import connections
 from django.test import Client
 
 from clerk_views import entries
@@ -13,7 +17,7 @@ from clerk_views.conf import config
 from clerk_views.revocation import LONGEST_TOKEN_LIFE, is_revoked, revoke
 from clerk_views.testing import LocalClerk
 from tests.caches import BrokenCache, CountingCache
-from tests.doors import DOORS, Door, door_id
+from tests.doors import DOORS, Door, RawAsyncClient, door_id
 
 pytestmark = pytest.mark.usefixtures("local_clerk")
 
@@ -161,3 +165,38 @@ def test_whoever_signs_out_here_has_signed_out(local_clerk: LocalClerk, settings
     assert client.get("/required/").status_code == 200
     assert client.post("/clerk/sign-out/").status_code == 303
     assert client.get("/required/", headers={"authorization": f"Bearer {token}"}).status_code == 401
+
+
+class CacheToSecond:
+    """Keeps caches that are tables in the second database."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str | None:
+        return "second" if model._meta.app_label == "django_cache" else None
+
+    db_for_write = db_for_read
+
+
+@pytest.mark.django_db
+def test_a_cache_in_a_table_costs_no_connection(local_clerk: LocalClerk, settings: Any, second_database: str) -> None:
+    """An async view's look into it is on a thread of its own, of which Django closes nothing when the request ends."""
+    settings.DATABASE_ROUTERS = ["tests.test_revocation.CacheToSecond"]
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "notes"}}
+    settings.CLERK_CHECK_REVOKED_SESSIONS = True
+    call_command("createcachetable", database=second_database)
+    session = local_clerk.open_session(local_clerk.add_user(email="ada@example.com"))
+    revoke(session.id, config())
+    left: list[Any] = []
+
+    def look() -> None:
+        left.extend(each.connection for each in connections.all(initialized_only=True))
+
+    async def ask() -> str:
+        # Opened by itself, as Django's test cases open none that they have not been told of.
+        await sync_to_async(lambda: connections[second_database].connect(), thread_sensitive=False)()
+        headers = {"authorization": f"Bearer {local_clerk.session_token(session)}"}
+        response = await RawAsyncClient().get("/required/async/", headers=headers)
+        await sync_to_async(look, thread_sensitive=False)()  # on the same thread, as no other was ever needed
+        return str(json.loads(response.content)["code"])
+
+    assert async_to_sync(ask)() == "session-revoked"
+    assert left == [None]

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -271,27 +272,19 @@ class ToSecond:
 
 
 @pytest.fixture
-def second_database() -> Iterator[str]:
-    """Another database, which knows other users."""
-    memory = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
-    connections.settings["second"] = connections.configure_settings({"default": {}, "second": memory})["second"]
-    connections["second"].connect()  # by itself, as Django's test cases open none that they have not been told of
-    try:
-        with connections["second"].schema_editor() as editor:
-            editor.create_model(User)
-            editor.create_model(ClerkAccount)
-        yield "second"
-    finally:
-        connections["second"].close()
-        del connections["second"]
-        del connections.settings["second"]
-
-
-def test_each_database_is_asked_in_its_own_words(ada: Any, second_database: str, settings: Any) -> None:
-    """The router says which."""
+def twin(second_database: str) -> Any:
+    """Another user behind Ada's Clerk id, in another database."""
+    with connections[second_database].schema_editor() as editor:
+        editor.create_model(User)
+        editor.create_model(ClerkAccount)
     twin = User(username="twin")
     twin.save(using=second_database)
     ClerkAccount(user=twin, clerk_id=ADA).save(using=second_database)
+    return twin
+
+
+def test_each_database_is_asked_in_its_own_words(ada: Any, twin: Any, settings: Any) -> None:
+    """The router says which."""
     for router, name in (([], "ada"), (["tests.test_rows.ToSecond"], "twin"), ([], "ada")):
         settings.DATABASE_ROUTERS = router
         user: Any = read_user(ADA)
