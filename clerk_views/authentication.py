@@ -124,7 +124,7 @@ def _mismatch(memo: Memo, found: tokens.Found) -> str | None:
 
 def _kind(memo: Memo, bearer: str | None) -> str:
     # A session token that is known here need not be taken apart again.
-    if bearer is None or remembered(memo.config.fingerprint).get(digest_of(bearer)) is not None:
+    if bearer is None or remembered(memo.config.fingerprint, "session_token").get(digest_of(bearer)) is not None:
         return "session_token"  # what nobody can read is no machine's, at any rate
     return tokens.kind(bearer)
 
@@ -249,7 +249,7 @@ def _as_they_are(memo: Memo, found: tokens.Found, facts: handshake.Facts, offlin
 
 def _facts(memo: Memo, found: tokens.Found) -> handshake.Facts:
     request, meta = memo.request, memo.request.META
-    verdicts = remembered(memo.config.fingerprint)
+    verdicts = remembered(memo.config.fingerprint, "session_token")
 
     def peek(token: str) -> cookies.Seen | None:
         known = verdicts.get(digest_of(token))

@@ -54,7 +54,7 @@ class _Verdicts:
 
 
 @lru_cache(maxsize=48)
-def remembered(fingerprint: str, token_type: str = "session_token") -> _Verdicts:
+def remembered(fingerprint: str, token_type: str, /) -> _Verdicts:
     """Return the verdicts on one kind of token, so that none is ever taken for another's (MCH-01)."""
     return _Verdicts()
 

@@ -335,11 +335,11 @@ import os, threading
 from django.conf import settings
 settings.configure(CLERK_SECRET_KEY="sk_test_x")
 from clerk_views.verdicts import remembered
-verdicts = remembered("x")
+verdicts = remembered("x", "session_token")
 verdicts._lock.acquire()
 child = os.fork()
 if child == 0:
-    remembered("x").put(b"1", None)
+    remembered("x", "session_token").put(b"1", None)
     os._exit(0)
 import signal, time
 for _ in range(100):
