@@ -20,6 +20,7 @@ from django.http.response import HttpResponseBase
 from clerk_views import answers, csrf
 from clerk_views.auth import ClerkAuth
 from clerk_views.authentication import authenticate
+from clerk_views.conf import Config
 from clerk_views.exceptions import AccountRefused, ClerkError, ClerkUnavailable, NotInMemory
 from clerk_views.requirements import Refusal, Requirement
 from clerk_views.states import RequestState, memo_of
@@ -42,8 +43,9 @@ def admit(
     Raises:
         NotInMemory: ``offline``, and memory does not suffice.
     """
-    base = memo_of(request).request
-    accepts = requirement.accepted
+    memo = memo_of(request)
+    base = memo.request
+    accepts = requirement.accepted(memo.config)
     # Where no session counts, no browser can be helped by signing in.
     page = is_page(request, view) and "session_token" in accepts
     try:
@@ -53,7 +55,10 @@ def admit(
         elif state.is_handshake:
             return answers.Handshake()
         auth = auth_for(state, requirement)
-        attach(request, auth)
+        # Whoever is let in below is loaded anyway, and no other request.user is asked for till then but by conditions:
+        # a lazy one would cost 3 µs in vain.
+        shown = not auth.is_authenticated or requirement.optional or requirement.condition is not None
+        (attach if shown else attach_clerk)(request, auth)
         if not auth.is_authenticated and not requirement.optional:
             return _refuse(request, state, requirement, page, offline)
         if auth.is_authenticated and state.carrier == "header":
@@ -62,16 +67,22 @@ def admit(
             if offline:
                 raise NotInMemory  # the secret may be in the session, and so in the database
             if csrf.failure(base):
+                attach(request, auth)
                 return answers.forbidden(base, "csrf-failed", page=False)
         if not requirement.optional:
             if requirement.condition is not None and offline:
                 raise NotInMemory  # a condition may read the database
-            refusal = refusal_of(requirement, auth, url_kwargs)
+            refusal = refusal_of(requirement, auth, url_kwargs, memo.config)
             if refusal is not None:
+                attach(request, auth)
                 if page and offline:
                     raise NotInMemory  # the project's own page may read the database
                 return answers.refused(base, refusal, page=page)
-            attach_user(request, load_user(request, offline=offline))
+            try:
+                attach_user(request, load_user(request, offline=offline))
+            except ClerkError:
+                attach(request, auth)
+                raise
     except ClerkError as problem:
         return answer(request, problem, page=page)
     return None
@@ -82,9 +93,11 @@ def auth_for(state: RequestState, requirement: Requirement) -> ClerkAuth:
     return state.auth_if_pending_allowed if requirement.allow_pending else state.auth
 
 
-def refusal_of(requirement: Requirement, auth: ClerkAuth, url_kwargs: Mapping[str, Any]) -> Refusal | None:
+def refusal_of(
+    requirement: Requirement, auth: ClerkAuth, url_kwargs: Mapping[str, Any], config: Config
+) -> Refusal | None:
     """See Requirement.refusal(); what was not met is logged, as the visitor is not told."""
-    refusal = requirement.refusal(auth, url_kwargs)
+    refusal = requirement.refusal(auth, url_kwargs, config)
     if refusal is not None:
         whose = auth.user_id or auth.machine_id or auth.org_id
         logger.info("%.100r does not meet a view's requirement: %.200s", whose, refusal.detail)

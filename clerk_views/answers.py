@@ -149,6 +149,8 @@ def carry(response: HttpResponseBase, state: RequestState) -> None:
 
     A cookie that the view has set itself stays: it may just have signed the visitor out.
     """
+    if not state.headers:
+        return
     if not isinstance(response, Handshake):
         state = state.without_redirect()
     own = {key for key, cookie in response.cookies.items() if not isinstance(cookie, _Directive)}

@@ -372,10 +372,7 @@ def _now() -> list[Any]:
     hold. Overrides (tests) stack such dictionaries.
     """
     holder: Any = object.__getattribute__(settings, "_wrapped") if type(settings) is LazySettings else None
-    if type(holder) is Settings:
-        values = [*map(vars(holder).get, _NAMES)]
-    else:
-        values = _through_overrides(holder)
+    values = [*map(vars(holder).get, _NAMES)] if type(holder) is Settings else _through_overrides(holder)
     for position, name in _IN_ENVIRONMENT:
         if values[position] is None:
             values[position] = os.environ.get(name)

@@ -125,7 +125,7 @@ class IsClerkAuthenticated(permissions.BasePermission):
         auth = request.auth
         memo = memo_of(request)
         if isinstance(auth, ClerkAuth) and auth.is_authenticated:
-            memo.refusal = refusal_of(requirement, auth, view.kwargs)
+            memo.refusal = refusal_of(requirement, auth, view.kwargs, memo.config)
         else:
             memo.refusal = Refusal(detail="not a Clerk user")
         return memo.refusal is None
@@ -184,7 +184,7 @@ def _asked(view: APIView, memo: Memo) -> list[Requirement]:
 
 def _accepted(asked: list[Requirement], memo: Memo) -> tuple[str, ...]:
     """Return the kinds of token that one or another permission accepts. Each looks at its own once more."""
-    found = {name for requirement in asked for name in requirement.accepted} or memo.config.accepts_token
+    found = {name for requirement in asked for name in requirement.accepted(memo.config)} or memo.config.accepts_token
     return tuple(name for name in TOKEN_TYPES if name in found)
 
 

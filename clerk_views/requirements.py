@@ -12,7 +12,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
 from typing import Any, Self, TypedDict
 
@@ -20,7 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from clerk_views import authorization, values
 from clerk_views.auth import ClerkAuth
-from clerk_views.conf import config
+from clerk_views.conf import Config
 
 #: Attributes of class-based views start so; the rest is the keyword.
 PREFIX = "clerk_"
@@ -117,12 +117,17 @@ class Requirement:
     login_url: str | None = None
     redirect_field_name: str | None = None
     raise_exception: bool = False
+    # What has() is to be asked, without what nobody asked for.
+    _asked: Mapping[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
             value = getattr(self, name)
             if value is not None:
                 check(value)
+        object.__setattr__(
+            self, "_asked", {name: getattr(self, name) for name in _DIMENSIONS if getattr(self, name) is not None}
+        )
         self._settle_tokens()
         for name in ("allow_pending", "allow_impersonation", "raise_exception"):
             if not isinstance(getattr(self, name), bool):
@@ -168,29 +173,29 @@ class Requirement:
                 raise ValueError("scopes is what machine tokens have, and accepts_token admits none.")
             object.__setattr__(self, "scopes", tuple(self.scopes))
 
-    @property
-    def accepted(self) -> tuple[str, ...]:
-        """The kinds of token that may be brought, in the order of ``values.TOKEN_TYPES``."""
-        return config().accepts_token if self.accepts_token is None else tuple(self.accepts_token)
+    def accepted(self, config: Config) -> tuple[str, ...]:
+        """Return the kinds of token that may be brought, in the order of ``values.TOKEN_TYPES``."""
+        return config.accepts_token if self.accepts_token is None else tuple(self.accepts_token)
 
     @property
     def optional(self) -> bool:
         """Whether nobody is refused for want of a credential. No keyword says so: it could open a view by mistake."""
         return self is OPTIONAL
 
-    def refusal(self, auth: ClerkAuth, url_kwargs: Mapping[str, Any]) -> Refusal | None:
+    def refusal(self, auth: ClerkAuth, url_kwargs: Mapping[str, Any], config: Config) -> Refusal | None:
         """
         Say why somebody who is signed in may not pass; None if he may.
 
         Args:
             url_kwargs: The keyword arguments that the URL gave the view.
+            config: The settings of this request.
 
         Raises:
             ImproperlyConfigured: The URL has no argument of the name that ``organization`` asks for.
         """
         if auth.is_pending and not self.allow_pending:
             return Refusal(detail="pending session")
-        if auth.token_type not in self.accepted:
+        if auth.token_type not in self.accepted(config):
             return Refusal("token-type-mismatch", detail="accepts_token")
         if auth.is_impersonated and not self.allow_impersonation:
             return Refusal(detail="impersonation")
@@ -199,9 +204,8 @@ class Requirement:
         if self.scopes is not None and not set(self.scopes) <= set(auth.scopes):
             by_machine = auth.token_type != "session_token"
             return Refusal(detail="scopes", scopes=tuple(self.scopes) if by_machine else ())
-        asked = {name: getattr(self, name) for name in _DIMENSIONS if getattr(self, name) is not None}
-        if asked and not auth.has(**asked):
-            return Refusal(detail=", ".join(f"{name}={value!r:.100}" for name, value in asked.items()))
+        if self._asked and not auth.has(**self._asked):
+            return Refusal(detail=", ".join(f"{name}={value!r:.100}" for name, value in self._asked.items()))
         if self.condition is not None and not _met(self.condition, auth):
             return Refusal(detail="condition")
         # Last, so that nobody proves who he is in vain.
@@ -304,7 +308,7 @@ _DIMENSIONS = ("role", "permission", "feature", "plan")
 _OWN_NAMES = ("login_url", "redirect_field_name", "raise_exception")  # Django's, without the prefix
 
 #: The attributes of class-based views that are ours.
-ATTRIBUTES = frozenset(PREFIX + item.name for item in fields(Requirement) if item.name not in _OWN_NAMES)
+ATTRIBUTES = frozenset(PREFIX + item.name for item in fields(Requirement) if item.init and item.name not in _OWN_NAMES)
 
 #: What ``@clerk_optional`` asks: nothing.
 OPTIONAL = Requirement()

@@ -201,9 +201,10 @@ def attach_user(request: Any, user: Any) -> None:
     async def auser() -> Any:
         return user
 
-    for target in {id(memo.request): memo.request, id(request): request}.values():
-        target.user = user
-        target.auser = auser
+    base: Any = memo.request
+    base.user, base.auser = user, auser
+    if request is not base:  # but REST framework's, around it
+        request.user, request.auser = user, auser
 
 
 def user_of(request: HttpRequest) -> Any:

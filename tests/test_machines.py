@@ -1308,4 +1308,4 @@ def test_the_mixin_takes_a_property() -> None:
         clerk_scopes = ("a",)
 
     requirement = View().get_clerk_requirement()
-    assert (requirement.accepted, requirement.scopes) == (("api_key",), ("a",))
+    assert (requirement.accepted(config()), requirement.scopes) == (("api_key",), ("a",))

@@ -16,6 +16,7 @@ from django.views import View
 from clerk_views import clerk_required, get_clerk
 from clerk_views.auth import ClerkAuth
 from clerk_views.authentication import authenticate
+from clerk_views.conf import config
 from clerk_views.mixins import ClerkLoginRequiredMixin, ClerkOptionalMixin
 from clerk_views.requirements import Refusal, Requirement
 from clerk_views.testing import LocalClerk, LocalUser
@@ -136,7 +137,7 @@ def test_all_pairs_are_required_together(local_clerk: LocalClerk, ada: LocalUser
             if state == "missing":
                 told = _without(dimension.told, told)
         auth = get_clerk(request_with(local_clerk.token(ada, **told)))
-        refusal = Requirement(**asked).refusal(auth, {"organization": "another"})
+        refusal = Requirement(**asked).refusal(auth, {"organization": "another"}, config())
         assert (refusal is None) == (first == second == "passes"), (first, second)
 
 
@@ -429,8 +430,10 @@ def test_the_mixin_s_condition_may_be_any_callable(local_clerk: LocalClerk, ada:
     }
     conditional = type("Conditional", (ClerkLoginRequiredMixin, View), {"clerk_condition": conditions[kind]})
     requirement = conditional().get_clerk_requirement()
-    assert requirement.refusal(get_clerk(request_with(local_clerk.token(ada, **ALL))), {}) is None
-    assert requirement.refusal(get_clerk(request_with(local_clerk.token(ada))), {}) == Refusal(detail="condition")
+    assert requirement.refusal(get_clerk(request_with(local_clerk.token(ada, **ALL))), {}, config()) is None
+    assert requirement.refusal(get_clerk(request_with(local_clerk.token(ada))), {}, config()) == Refusal(
+        detail="condition"
+    )
 
 
 def test_a_condition_s_own_error_lets_nobody_in(local_clerk: LocalClerk, ada: LocalUser) -> None:
@@ -458,7 +461,7 @@ def test_nothing_that_is_still_to_come_lets_anybody_in(local_clerk: LocalClerk, 
 
     auth = get_clerk(request_with(local_clerk.token(ada)))
     with pytest.raises(TypeError, match="awaitable"):
-        Requirement(condition=lambda auth: Coming()).refusal(auth, {})
+        Requirement(condition=lambda auth: Coming()).refusal(auth, {}, config())
 
 
 def test_a_session_with_tasks_that_another_permission_admits_is_not_admitted_here(
@@ -466,8 +469,8 @@ def test_a_session_with_tasks_that_another_permission_admits_is_not_admitted_her
 ) -> None:
     """TOK-12: composed permissions share one visitor, and each looks for itself."""
     full = authenticate(request_with(local_clerk.token(ada, pending=True, **ALL))).auth_if_pending_allowed
-    assert Requirement(role="org:admin", allow_pending=True).refusal(full, {}) is None
-    assert Requirement(role="org:admin").refusal(full, {}) == Refusal(detail="pending session")
+    assert Requirement(role="org:admin", allow_pending=True).refusal(full, {}, config()) is None
+    assert Requirement(role="org:admin").refusal(full, {}, config()) == Refusal(detail="pending session")
 
 
 @EVERY
@@ -505,14 +508,16 @@ def test_raise_exception_is_django_s(local_clerk: LocalClerk) -> None:
         ({"api_key"}, ("api_key",)),
     ],
 )
+@pytest.mark.usefixtures("local_clerk")
 def test_kinds_of_token_are_named_in_any_form(given: Any, accepted: tuple[str, ...]) -> None:
-    assert Requirement(accepts_token=given).accepted == accepted
+    assert Requirement(accepts_token=given).accepted(config()) == accepted
 
 
+@pytest.mark.usefixtures("local_clerk")
 def test_what_one_permission_accepts_is_not_what_another_does() -> None:
     """MCH-01, I8: REST framework authenticates once for permissions that are composed."""
     auth = ClerkAuth("signed-in", token_type="api_key", user_id="user_1", scopes=("a",))
-    assert Requirement(accepts_token=["session_token", "api_key"], scopes=["a"]).refusal(auth, {}) is None
-    refusal = Requirement(accepts_token="oauth_token").refusal(auth, {})
+    assert Requirement(accepts_token=["session_token", "api_key"], scopes=["a"]).refusal(auth, {}, config()) is None
+    refusal = Requirement(accepts_token="oauth_token").refusal(auth, {}, config())
     assert refusal is not None
     assert refusal.reason == "token-type-mismatch"
