@@ -36,10 +36,11 @@ def clerk_required(view: Any = None, /, **asked: Unpack[RequiredOptions]) -> Any
             ``clerk_views.requirements.Requirement``.
 
     Raises:
-        TypeError: When put on a class or on what is no view; for an unknown keyword or a value of the wrong type.
+        TypeError: When put on a class or on what is no view; for an unknown keyword, a value of the wrong type, or None
+            for what would be asked.
         ValueError: For a value that no visitor could meet, or everybody would.
     """
-    requirement = Requirement(**asked)
+    requirement = Requirement.from_keywords(asked)
 
     def decorate(view: Any) -> Any:
         _check_view(view, "clerk_required", "ClerkLoginRequiredMixin")

@@ -22,7 +22,7 @@ from clerk_views.access import keep_refusal, refusal_of
 from clerk_views.auth import ClerkAuth
 from clerk_views.authentication import authenticate, is_foreign
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
-from clerk_views.requirements import Asked, Refusal, Requirement
+from clerk_views.requirements import OWN_NAMES, Asked, Refusal, Requirement
 from clerk_views.states import NOBODY, Memo, RequestState, memo_of
 from clerk_views.values import TOKEN_TYPES
 from clerk_views.visitors import attach, attach_clerk, load_user
@@ -140,15 +140,26 @@ def clerk_requires(**asked: Unpack[Asked]) -> type[IsClerkAuthenticated]:
         permission_classes = [clerk_requires(role="org:admin") | IsAdminUser]
 
     Args:
-        asked: As for ``@clerk_required``; their meaning stands at ``clerk_views.requirements.Requirement``.
+        asked: As for ``@clerk_required``, but for ``login_url``, ``redirect_field_name`` and ``raise_exception``: REST
+            views never redirect. Their meaning stands at ``clerk_views.requirements.Requirement``.
 
     Raises:
-        TypeError: An unknown keyword, a value of the wrong type, or nothing asked, which IsClerkAuthenticated is for.
+        TypeError: An unknown keyword, a value of the wrong type, None for what would be asked, or nothing asked, which
+            IsClerkAuthenticated is for.
         ValueError: A value that no visitor could meet, or everybody would.
     """
-    if not asked:
-        raise TypeError("clerk_requires() asks for nothing. For signed-in users alone take IsClerkAuthenticated.")
-    requirement = Requirement(**asked)
+    for name in OWN_NAMES:
+        if name in asked:
+            raise TypeError(
+                f"clerk_requires() takes no {name}: REST views never redirect, and who is not signed in gets a 401. "
+                "It is for @clerk_required and ClerkLoginRequiredMixin."
+            )
+    requirement = Requirement.from_keywords(asked)
+    if requirement == Requirement():
+        raise TypeError(
+            "clerk_requires() asks for nothing beyond being signed in. For signed-in users alone take "
+            "IsClerkAuthenticated."
+        )
 
     class ClerkRequires(IsClerkAuthenticated):
         def get_requirement(self, view: APIView) -> Requirement:

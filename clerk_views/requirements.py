@@ -226,6 +226,24 @@ class Requirement:
         return auth.org_id is not None and named in (auth.org_id, auth.org_slug)
 
     @classmethod
+    def from_keywords(cls, asked: Mapping[str, Any]) -> Self:
+        """
+        Return what the keywords of a decorator or of ``clerk_requires`` ask for.
+
+        Raises:
+            TypeError: An unknown keyword, a value of the wrong type, or None where something is asked: whoever writes
+                ``role=os.environ.get("ADMIN_ROLE")`` wants a role, and must not get a view that asks for none.
+            ValueError: See Requirement.
+        """
+        for name in _NEVER_NONE:
+            if name in asked and asked[name] is None:
+                raise TypeError(
+                    f"{name} is None, which would ask for nothing. Leave it out where nothing is meant; if the value "
+                    "comes from the environment or the settings, it is missing there."
+                )
+        return cls(**asked)
+
+    @classmethod
     def from_attributes(cls, view: Any, **more: Any) -> Self:
         """
         Return what the ``clerk_…`` attributes of a view ask for.
@@ -305,10 +323,17 @@ _CHECKS: Mapping[str, Callable[[object], object]] = {
 # Source: RFC 6749, section 3.3.
 _SCOPE = re.compile(r"[!#-\[\]-~]+")
 _DIMENSIONS = ("role", "permission", "feature", "plan")
-_OWN_NAMES = ("login_url", "redirect_field_name", "raise_exception")  # Django's, without the prefix
+# What a keyword asks for. None is only for who does not write it.
+_NEVER_NONE = (*_DIMENSIONS, "reverification", "accepts_token", "scopes", "condition")
+
+#: Django's own names, which have no prefix as attributes.
+OWN_NAMES = ("login_url", "redirect_field_name", "raise_exception")
 
 #: The attributes of class-based views that are ours.
-ATTRIBUTES = frozenset(PREFIX + item.name for item in fields(Requirement) if item.init and item.name not in _OWN_NAMES)
+ATTRIBUTES = frozenset(PREFIX + item.name for item in fields(Requirement) if item.init and item.name not in OWN_NAMES)
+
+#: Those that ask something, unless they are None.
+ASKING = frozenset(PREFIX + name for name in _NEVER_NONE)
 
 #: What ``@clerk_optional`` asks: nothing.
 OPTIONAL = Requirement()

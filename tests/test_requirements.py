@@ -18,7 +18,7 @@ from clerk_views.auth import ClerkAuth
 from clerk_views.authentication import authenticate
 from clerk_views.conf import config
 from clerk_views.mixins import ClerkLoginRequiredMixin, ClerkOptionalMixin
-from clerk_views.requirements import Refusal, Requirement
+from clerk_views.requirements import ATTRIBUTES, Refusal, Requirement
 from clerk_views.testing import LocalClerk, LocalUser
 from tests.requirement_doors import DOORWAYS, FEW_DOORWAYS, Doorway, doorway_id, served
 from tests.test_authentication import request_with
@@ -309,6 +309,14 @@ def test_optional_views_see_a_pending_session_as_signed_out(local_clerk: LocalCl
 #: What nobody can mean: keywords, and a word that the error has to say.
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "unknown keyword": ({"roles": "org:admin"}, "roles"),
+    **{
+        f"{name} None": ({name: None}, f"{name} is None")
+        for name in ("role", "permission", "feature", "plan", "reverification", "accepts_token", "scopes", "condition")
+    },
+    "role None beside another": ({"role": None, "plan": "user:pro"}, "role is None"),
+    "organization None": ({"organization": None}, "organization"),
+    "pending None": ({"allow_pending": None}, "allow_pending"),
+    "impersonation None": ({"allow_impersonation": None}, "allow_impersonation"),
     "empty role": ({"role": ""}, "role"),
     "role of nothing": ({"role": "org:"}, "role"),
     "role no text": ({"role": 1}, "role"),
@@ -384,13 +392,75 @@ def _define(where: str, asked: dict[str, Any]) -> None:
         )
 
 
-def test_a_permission_that_asks_for_nothing_is_a_mistake() -> None:
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"organization": False},
+        {"allow_impersonation": True},
+        {"allow_pending": False},
+        {"organization": False, "allow_impersonation": True, "allow_pending": False},
+    ],
+    ids=str,
+)
+def test_a_permission_that_asks_for_nothing_is_a_mistake(asked: dict[str, Any]) -> None:
     """ORG-04."""
     pytest.importorskip("rest_framework")
     from clerk_views.drf import clerk_requires
 
     with pytest.raises(TypeError, match="IsClerkAuthenticated"):
-        clerk_requires()
+        clerk_requires(**asked)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"allow_pending": True}, {"allow_impersonation": False}, {"accepts_token": "any"}, {"organization": True}],
+    ids=str,
+)
+def test_what_changes_who_may_pass_is_asked(asked: dict[str, Any]) -> None:
+    pytest.importorskip("rest_framework")
+    from clerk_views.drf import clerk_requires
+
+    assert clerk_requires(**asked)
+
+
+@pytest.mark.parametrize("name", ["login_url", "redirect_field_name", "raise_exception"])
+@pytest.mark.parametrize("value", ["/sign-in/", None, True])
+def test_rest_views_take_nothing_that_is_about_redirects(name: str, value: Any) -> None:
+    """ORG-04: it would do nothing there."""
+    pytest.importorskip("rest_framework")
+    from clerk_views.drf import clerk_requires
+
+    given: Any = {"role": "org:admin", name: value}
+    with pytest.raises(TypeError, match=f"takes no {name}"):
+        clerk_requires(**given)
+
+
+def test_the_defaults_may_be_written_out() -> None:
+    """As the contract's table shows them."""
+    defaults: Any = {
+        "organization": False,
+        "allow_pending": False,
+        "allow_impersonation": True,
+        "login_url": None,
+        "redirect_field_name": None,
+        "raise_exception": False,
+    }
+    assert clerk_required(**defaults)(lambda request: None)
+    named = {name if "clerk_" + name not in ATTRIBUTES else "clerk_" + name: value for name, value in defaults.items()}
+    assert type("Mixed", (ClerkLoginRequiredMixin, View), named)
+
+
+def test_a_class_may_lift_what_its_base_asks() -> None:
+    """ORG-04: None over nothing is a value that is missing, as from the environment; over something it is meant."""
+    base: Any = type("Base", (ClerkLoginRequiredMixin, View), {"clerk_role": "org:admin", "clerk_plan": property(str)})
+    lifted = type("Lifted", (base,), {"clerk_role": None, "clerk_plan": None})
+    assert lifted().get_clerk_requirement() == Requirement()
+    assert base.as_view(clerk_role=None)
+    with pytest.raises(TypeError, match="again.clerk_role is None"):
+        type("again", (lifted,), {"clerk_role": None})
+    silent: Any = type("Silent", (ClerkLoginRequiredMixin, View), {"clerk_role": property(lambda self: None)})
+    assert silent().get_clerk_requirement() == Requirement()
 
 
 def test_a_misspelt_attribute_is_named() -> None:
