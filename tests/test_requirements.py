@@ -7,6 +7,8 @@ Threats: ORG-03, ORG-04, ORG-05, ORG-06, ORG-07, TOK-12, TOK-13.
 from __future__ import annotations
 
 import itertools
+import operator
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,6 +18,7 @@ from django.views import View
 from clerk_views import clerk_required, get_clerk
 from clerk_views.auth import ClerkAuth
 from clerk_views.authentication import authenticate
+from clerk_views.authorization import Reverification
 from clerk_views.conf import config
 from clerk_views.mixins import ClerkLoginRequiredMixin, ClerkOptionalMixin
 from clerk_views.requirements import ATTRIBUTES, Refusal, Requirement
@@ -354,6 +357,18 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "reverification of machines": ({"reverification": "strict", "accepts_token": "m2m_token"}, "reverification"),
     "condition no function": ({"condition": True}, "condition"),
     "condition a coroutine function": ({"condition": "async"}, "condition"),
+    "condition of nothing": ({"condition": lambda: True}, "condition"),
+    "condition of two": ({"condition": lambda one, other, another: True}, "condition"),
+    "condition of a keyword": ({"condition": lambda *, auth: True}, "condition"),
+    "condition a class of two": ({"condition": type("Two", (), {"__init__": lambda self, a, b: None})}, "condition"),
+    "role with a blank": ({"role": "org:admin "}, "role"),
+    "role with a line's end": ({"role": "org:admin\n"}, "role"),
+    "roles in a text": ({"role": "org:admin,org:owner"}, "role"),
+    "features in a text": ({"feature": "org:a,org:b"}, "feature"),
+    "plans in a text": ({"plan": "user:a,user:b"}, "plan"),
+    "permission without a name": ({"permission": "org:invoices"}, "permission"),
+    "a system permission": ({"permission": "org:sys_memberships:manage"}, "system permission"),
+    "reverification made by hand": ({"reverification": Reverification("nonsense", 1e9)}, "reverification"),
     "pending text": ({"allow_pending": "no"}, "allow_pending"),
     "impersonation text": ({"allow_impersonation": "False"}, "allow_impersonation"),
     "raise_exception text": ({"raise_exception": "False"}, "raise_exception"),
@@ -446,9 +461,9 @@ def test_the_defaults_may_be_written_out() -> None:
         "redirect_field_name": None,
         "raise_exception": False,
     }
-    assert clerk_required(**defaults)(lambda request: None)
+    clerk_required(**defaults)(lambda request: None)
     named = {name if "clerk_" + name not in ATTRIBUTES else "clerk_" + name: value for name, value in defaults.items()}
-    assert type("Mixed", (ClerkLoginRequiredMixin, View), named)
+    type("Mixed", (ClerkLoginRequiredMixin, View), named)
 
 
 def test_a_class_may_lift_what_its_base_asks() -> None:
@@ -488,14 +503,61 @@ def test_the_mixin_s_attributes_may_be_properties() -> None:
     assert view.get_clerk_requirement() == Requirement(role="org:owner")
 
 
-@pytest.mark.parametrize("kind", ["method", "lambda", "static method", "partial"])
-def test_the_mixin_s_condition_may_be_any_callable(local_clerk: LocalClerk, ada: LocalUser, kind: str) -> None:
-    from functools import partial
+def test_a_condition_may_be_whatever_can_be_called_with_one_thing(local_clerk: LocalClerk, ada: LocalUser) -> None:
+    class Called:
+        def __call__(self, auth: ClerkAuth, more: int = 1) -> bool:
+            return auth.is_authenticated
 
+    auth = get_clerk(request_with(local_clerk.token(ada)))
+    conditions: list[Any] = [bool, Called(), lambda *auth: True, {auth: True}.get, partial(operator.eq, auth)]
+    for condition in [*conditions, operator.attrgetter("is_authenticated"), type]:  # type does not tell what it takes
+        assert Requirement(condition=condition).refusal(auth, {}, config()) is None
+
+
+@pytest.mark.parametrize("given", [{"level": "second_factor", "afterMinutes": 10}, Reverification("second_factor", 10)])
+def test_what_to_prove_cannot_be_changed_later(local_clerk: LocalClerk, ada: LocalUser, given: Any) -> None:
+    """ORG-05: not by a dictionary that is shared with others, nor by what a visitor was told."""
+    requirement = Requirement(reverification=given)
+    auth = get_clerk(request_with(local_clerk.token(ada, factor_verification_age=(20, 20))))
+    for _ in range(2):
+        refusal = requirement.refusal(auth, {}, config())
+        assert refusal is not None
+        assert refusal.reverification == {"level": "second_factor", "afterMinutes": 10}
+        told: Any = refusal.reverification
+        kept: Any = requirement.reverification
+        for changed in (told, kept, *([given] if isinstance(given, dict) else [])):
+            changed["afterMinutes"] = 60
+
+
+@pytest.mark.usefixtures("local_clerk")
+def test_a_program_is_not_told_to_prove_who_it_is() -> None:
+    auth = ClerkAuth("signed-in", token_type="api_key", user_id="user_1")
+    refusal = Requirement(accepts_token="any", reverification="strict").refusal(auth, {}, config())
+    assert refusal == Refusal(detail="reverification")
+
+
+@EVERY
+def test_a_slug_does_not_pass_for_an_id(local_clerk: LocalClerk, ada: LocalUser, door: Doorway) -> None:
+    """ORG-06: people choose slugs, Clerk the ids."""
+    with served({"organization": "organization"}) as visit:
+        for org_id, slug, named, expected in (
+            ("org_2", "org_1", "org_1", FORBIDDEN),
+            ("org_2", "org_1", "org_2", PASSED),
+            ("org_1", "acme", "acme", PASSED),
+            ("org_1", "acme", "org_", FORBIDDEN),
+        ):
+            token = local_clerk.token(ada, org_id=org_id, org_slug=slug)
+            assert outcome(visit(door, f"Bearer {token}", organization=named)) == expected
+
+
+@pytest.mark.parametrize("kind", ["method", "lambda", "static method", "class method", "partial", "property"])
+def test_the_mixin_s_condition_may_be_any_callable(local_clerk: LocalClerk, ada: LocalUser, kind: str) -> None:
     conditions: dict[str, Any] = {
         "method": lambda self, auth: (type(self).__name__, auth.org_slug) == ("Conditional", "acme"),
         "lambda": lambda auth: auth.org_slug == "acme",
         "static method": staticmethod(lambda auth: auth.org_slug == "acme"),
+        "class method": classmethod(lambda cls, auth: (cls.__name__, auth.org_slug) == ("Conditional", "acme")),
+        "property": property(lambda self: lambda auth: auth.org_slug == "acme"),
         "partial": partial(lambda slug, auth: auth.org_slug == slug, "acme"),
     }
     conditional = type("Conditional", (ClerkLoginRequiredMixin, View), {"clerk_condition": conditions[kind]})
