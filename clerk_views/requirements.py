@@ -330,8 +330,8 @@ def function_attributes(view_class: type, served: Any = None) -> dict[str, Any]:
 
 
 def clerk_names(function: Any) -> dict[str, Any]:
-    """Return what stands on a function under a ``clerk_…`` name."""
-    own = getattr(function, "__dict__", {})
+    """Return what stands on a function under a ``clerk_…`` name; nothing of what is no function, as a model is."""
+    own = vars(function) if inspect.isfunction(function) else {}
     return {name: value for name, value in own.items() if name.startswith(PREFIX)}
 
 

@@ -86,3 +86,28 @@ def test_two_decorators_in_a_row_are_one(local_clerk: LocalClerk, django_assert_
     with django_assert_num_queries(1):
         assert both(RequestFactory().get("/", headers=headers)).content == b"ada@example.com"
     assert both(RequestFactory().get("/")).status_code == 401
+
+
+@pytest.mark.parametrize("decorator", [clerk_required, clerk_optional])
+def test_attributes_on_a_function_would_ask_nothing(decorator: Any) -> None:
+    """ORG-04: they are for classes."""
+
+    def view(request: Any) -> None:
+        pass
+
+    view.clerk_role = "org:admin"  # type: ignore[attr-defined]
+    with pytest.raises(TypeError, match=r"@clerk_required\(role=\.\.\.\)"):
+        decorator(view)
+
+
+def test_a_view_of_rest_framework_may_have_them() -> None:
+    """There the permissions read them."""
+    pytest.importorskip("rest_framework")
+    from rest_framework.decorators import api_view
+
+    def view(request: Any) -> HttpResponse:
+        return HttpResponse()
+
+    made = api_view(["GET"])(view)
+    made.clerk_role = "org:admin"  # type: ignore[attr-defined]
+    clerk_required(made)
