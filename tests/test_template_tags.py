@@ -445,6 +445,8 @@ class TestHas:
             ('reverification="strict"', "True"),
             ("reverification=rule", "True"),
             ("reverification=missing", "False"),
+            ('role="org:"|add:"admin"', "True"),
+            ("role=which|default:None", "False"),
             ("role=missing", "False"),
             ("permission=which", "True"),
         ],
@@ -498,6 +500,14 @@ class TestHas:
             ('{% clerk_has role="" %}', "role"),
             ('{% clerk_has plan="team:pro" %}', "plan"),
             ('{% clerk_has reverification="strickt" %}', "There is no reverification preset 'strickt'"),
+            ("{% clerk_has role=1 %}", "role must be text"),
+            ("{% clerk_has role=-1.5 %}", "role must be text"),
+            ("{% clerk_has role=None as it %}", "role must be text, for example 'org:admin'; it is None"),
+            ("{% clerk_has permission=True %}", "permission must be text"),
+            ("{% clerk_has plan=False %}", "plan must be text"),
+            ("{% clerk_has reverification=10 %}", "reverification must be one of"),
+            ('{% clerk_has permission="org:invoices" %}', "names no permission"),
+            ('{% clerk_has role="org:admin,org:owner" %}', "names no role"),
         ],
     )
     def test_mistakes_are_found_when_the_template_is_read(self, source: str, message: str) -> None:
