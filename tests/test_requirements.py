@@ -128,24 +128,86 @@ def test_the_same_table_through_every_door(local_clerk: LocalClerk, ada: LocalUs
     assert seen == expected
 
 
-@pytest.mark.parametrize(("one", "other"), [*itertools.combinations(DIMENSIONS, 2)])
-def test_all_pairs_are_required_together(local_clerk: LocalClerk, ada: LocalUser, one: str, other: str) -> None:
+def _asked_and_told(states: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return keywords of a requirement and of a token, for dimensions that pass, fail or are missing."""
+    asked: dict[str, Any] = {}
+    told = dict(ALL)
+    for name, state in states.items():
+        dimension = DIMENSIONS[name]
+        asked.update(dimension.fails if state == "fails" else dimension.passes)
+        if state == "missing":
+            told = _without(dimension.told, told)
+    return asked, told
+
+
+def _expected(states: dict[str, str]) -> str:
+    """All that is asked must pass; to prove anew who he is a visitor is told only where that alone is wanting."""
+    failing = {name for name, state in states.items() if state != "passes"}
+    return STEP_UP if failing == {"reverification"} else FORBIDDEN if failing else PASSED
+
+
+@pytest.mark.parametrize("pair", [*itertools.combinations(DIMENSIONS, 2)], ids="-".join)
+def test_all_pairs_are_required_together_at_every_door(
+    local_clerk: LocalClerk, ada: LocalUser, pair: tuple[str, str]
+) -> None:
     """ORG-04: one that passes never carries another that does not."""
-    for first, second in itertools.product(("passes", "fails", "missing"), repeat=2):
-        asked: dict[str, Any] = {}
-        told = dict(ALL)
-        for name, state in ((one, first), (other, second)):
-            dimension = DIMENSIONS[name]
-            asked.update(dimension.fails if state == "fails" else dimension.passes)
-            if state == "missing":
-                told = _without(dimension.told, told)
+    seen, expected = {}, {}
+    for combination in itertools.product(("passes", "fails", "missing"), repeat=2):
+        states = dict(zip(pair, combination, strict=True))
+        asked, told = _asked_and_told(states)
+        bearer = f"Bearer {local_clerk.token(ada, **told)}"
+        with served(asked) as visit:
+            for door in DOORWAYS:
+                case = (*combination, doorway_id(door))
+                seen[case] = outcome(visit(door, bearer, organization="another"))
+                expected[case] = _expected(states)
+    assert seen == expected
+
+
+@pytest.mark.parametrize("triple", [*itertools.combinations(DIMENSIONS, 3)], ids="-".join)
+def test_all_triples_are_required_together(
+    local_clerk: LocalClerk, ada: LocalUser, triple: tuple[str, str, str]
+) -> None:
+    """ORG-04."""
+    for combination in itertools.product(("passes", "fails", "missing"), repeat=3):
+        states = dict(zip(triple, combination, strict=True))
+        asked, told = _asked_and_told(states)
         auth = get_clerk(request_with(local_clerk.token(ada, **told)))
         refusal = Requirement(**asked).refusal(auth, {"organization": "another"}, config())
-        assert (refusal is None) == (first == second == "passes"), (first, second)
+        seen = PASSED if refusal is None else FORBIDDEN if refusal.reverification is None else STEP_UP
+        assert seen == _expected(states), combination
+
+
+PRESETS = {"strict_mfa": 10, "strict": 10, "moderate": 60, "lax": 1440}
+
+
+@EVERY
+def test_every_preset_and_its_limit(local_clerk: LocalClerk, ada: LocalUser, door: Doorway) -> None:
+    """ORG-05: strictly below the limit, and down to the first factor where no second one is enrolled."""
+    seen, expected = {}, {}
+    for preset, limit in PRESETS.items():
+        second_alone = STEP_UP if preset == "strict_mfa" else PASSED
+        ages = {
+            (limit - 1, limit - 1): PASSED,
+            (limit - 1, limit): STEP_UP,
+            (limit, limit - 1): second_alone,
+            (limit, limit): STEP_UP,
+            (limit - 1, -1): PASSED,
+            (limit, -1): STEP_UP,
+            (-1, limit - 1): second_alone,
+            (-1, limit): STEP_UP,
+            (-1, -1): STEP_UP,
+        }
+        with served({"reverification": preset}) as visit:
+            for pair, comes_of_it in ages.items():
+                token = local_clerk.token(ada, factor_verification_age=pair)
+                seen[preset, pair] = outcome(visit(door, f"Bearer {token}"))
+                expected[preset, pair] = comes_of_it
+    assert seen == expected
 
 
 @pytest.mark.parametrize("version", [1, 2], ids=["v1", "v2"])
-@FEW
+@EVERY
 def test_both_versions_of_the_token_are_understood(
     local_clerk: LocalClerk, ada: LocalUser, door: Doorway, version: int
 ) -> None:
@@ -157,7 +219,7 @@ def test_both_versions_of_the_token_are_understood(
             assert outcome(visit(door, f"Bearer {token}", organization=named)) == expected, named
 
 
-@FEW
+@EVERY
 def test_the_claims_of_the_other_version_do_not_count(local_clerk: LocalClerk, ada: LocalUser, door: Doorway) -> None:
     """ORG-03: whoever writes custom claims writes no roles; and nobody knows what another version means."""
     one = {"org_id": "org_1", "org_role": "org:admin", "org_slug": "acme", "org_permissions": ["org:invoices:create"]}
