@@ -321,6 +321,15 @@ def _ours(permission: Any) -> Iterator[IsClerkAuthenticated]:
             yield from _ours(part)
 
 
+def _settled(permission: Any) -> Any:
+    """Put ours in the place of REST framework's own "~", which stands where others were composed first."""
+    for name in ("op1", "op2"):
+        if hasattr(permission, name):
+            setattr(permission, name, _settled(getattr(permission, name)))
+    foreign = type(permission) is permissions.NOT and any(_ours(permission))
+    return _NOT(permission.op1) if foreign else permission
+
+
 def _value(
     permission: Any, ours: Callable[[IsClerkAuthenticated], bool], theirs: Callable[[Any], bool | None]
 ) -> bool | None:
@@ -420,7 +429,7 @@ def _prepare(view: APIView, request: Request) -> None:
     asking: list[Any] = []
 
     def permissions_in_turn() -> Iterator[Any]:
-        asking[:] = get_permissions()
+        asking[:] = map(_settled, get_permissions())
         # A refusal counts while the permission that it is part of is being asked: composed, it may pass all the same.
         for permission in asking[:]:
             memo.refusal = [] if any(_ours(permission)) else None

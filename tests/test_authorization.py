@@ -2,7 +2,7 @@
 What a session token grants beyond who, and that oddities grant nothing. Threats: ORG-01 to ORG-05, ORG-07, I8.
 
 Beside the tables, tests/second_reading.py reads every token twice more, over generated sets of claims: as many as
-CLERK_VIEWS_CLAIM_SETS says.
+CLERK_VIEWS_CLAIM_SETS says. Every run of the tests takes some thousand; ``tox -e million`` takes a million.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def api(*asked: Any, **attributes: Any) -> Any:
 REFUSED = {"detail": "You may not do this.", "code": "not-authorized"}
 ADMIN, MEMBER = clerk_requires(role="org:admin"), clerk_requires(role="org:member")
 STRICT = clerk_requires(reverification="strict")
-NEVER = type("Never", (permissions.BasePermission,), {"has_permission": lambda *args: False})
+NEVER: Any = type("Never", (permissions.BasePermission,), {"has_permission": lambda *args: False})
 
 
 @pytest.mark.django_db(transaction=True)
@@ -282,6 +282,8 @@ class TestNegations:
             ~(ADMIN | IsAdminUser),
             ~(IsAdminUser | ADMIN),
             ~((IsAdminUser & IsAdminUser) | (ADMIN & IsAuthenticated)),
+            ~((IsAdminUser & IsAdminUser) | ADMIN),
+            ~((IsAdminUser & IsAdminUser) | ADMIN) & ~NEVER,
         ],
     )
     def test_they_let_in_who_is_signed_in_and_has_it_not(
