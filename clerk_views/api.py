@@ -20,6 +20,7 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
@@ -27,6 +28,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from clerk_views.conf import Config
 from clerk_views.exceptions import ClerkUnavailable, TokenRefused, UserNotFound
+from clerk_views.payloads import error_code, list_of, readable
 from clerk_views.values import CLERK_API_VERSION
 
 if TYPE_CHECKING:  # the SDK is imported on the first call
@@ -89,48 +91,6 @@ class Budget:
             yield
         finally:
             self._left, self._since = self.remaining, None
-
-
-class ClerkObject:
-    """
-    A JSON object read as the SDK's models are: by attribute, missing ones None. Read-only.
-
-    Stands in where the SDK's own models cannot parse what Clerk sent, as after a change of Clerk's API. Metadata
-    stay plain dictionaries, as they are in the SDK's models.
-    """
-
-    __slots__ = ("_data",)
-
-    def __init__(self, data: dict[str, Any]) -> None:
-        object.__setattr__(self, "_data", data)
-
-    @property
-    def model_fields_set(self) -> set[str]:
-        """What the answer told, under the name that the SDK's models have for it."""
-        return set(self._data)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        value = self._data.get(name)
-        return value if name.endswith("_metadata") else _readable(value)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{name} cannot be set: this is what Clerk's API answered.")
-
-    def __reduce__(self) -> tuple[type[ClerkObject], tuple[dict[str, Any]]]:
-        return ClerkObject, (self._data,)  # receivers of our signals copy and pickle it
-
-    def __repr__(self) -> str:
-        return f"<ClerkObject {self.id!r}>"
-
-
-def _readable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return ClerkObject(value)
-    if isinstance(value, list):
-        return [_readable(item) for item in value]
-    return value
 
 
 class _Breaker:
@@ -244,10 +204,7 @@ class ClerkApi:
                 found = jwks.get_jwks().model_dump()
             except ResponseValidationError as error:
                 found = _lenient(error)  # one odd entry must not cost us the others
-            entries = found.get("keys") if isinstance(found, dict) else None
-            if not isinstance(entries, list):
-                raise ValueError("no list of keys")
-            return entries
+            return list_of("keys", found)
 
         return self._call(fetch, budget)
 
@@ -277,7 +234,7 @@ class ClerkApi:
                     raise UserNotFound from None
                 if not isinstance(error, ResponseValidationError):
                     raise
-                user = _readable(_lenient(error))
+                user = readable(_lenient(error))
             if getattr(user, "id", None) != user_id:
                 raise ValueError("not the user that was asked for")
             return user
@@ -306,7 +263,7 @@ class ClerkApi:
                     return False
                 if not isinstance(error, ResponseValidationError):
                     raise
-                session = _readable(_lenient(error))
+                session = readable(_lenient(error))
             if getattr(session, "id", None) != session_id:
                 raise ValueError("not the session that was to be ended")
             return True
@@ -336,7 +293,7 @@ class ClerkApi:
             raise ClerkUnavailable("upstream-unavailable", "too many nonces were refused", retry_after=left)
         path = "/v1/clients/handshake_payload"
         try:
-            return self._ask("GET", path, budget, _list_of("directives"), query={"nonce": nonce})
+            return self._ask("GET", path, budget, partial(list_of, "directives"), query={"nonce": nonce})
         except TokenRefused as error:
             with self._lock:
                 while len(self._refused_nonces) >= MAX_REFUSED_NONCES:
@@ -365,7 +322,7 @@ class ClerkApi:
         query = {"suffixed_cookies": "true"} if suffixed else {}
         path = f"/v1/sessions/{session_id}/refresh"
         try:
-            return self._ask("POST", path, budget, _list_of("cookies"), query=query, body=body)
+            return self._ask("POST", path, budget, partial(list_of, "cookies"), query=query, body=body)
         except TokenRefused as refused:
             with self._lock:
                 while len(self._refused_refreshes) >= MAX_REFUSED_REFRESHES:
@@ -445,7 +402,7 @@ class ClerkApi:
             answer = transport.handle_request(request)
             text = answer.content.decode("utf-8", "replace")
             if answer.status_code in refusals:
-                code = _error_code(text)
+                code = error_code(text)
                 if code is not None and code != "clerk_key_invalid":
                     raise TokenRefused(code, f"status {answer.status_code}")
             if answer.status_code != 200:
@@ -471,7 +428,7 @@ class ClerkApi:
 
         def fetch() -> list[Any]:
             query = {"limit": limit, "offset": offset, "order_by": "+created_at"}
-            page = _readable(self._get(client, "/users", query, budget.remaining))
+            page = readable(self._get(client, "/users", query, budget.remaining))
             if not isinstance(page, list):
                 raise ValueError("no list of users")
             return page
@@ -651,33 +608,6 @@ def _lenient(error: ClerkBaseError) -> Any:
     if error.status_code != 200:
         raise error
     return json.loads(error.body)
-
-
-def _list_of(member: str) -> Callable[[Any], list[Any]]:
-    def read(found: Any) -> list[Any]:
-        items = found.get(member) if isinstance(found, dict) else None
-        if not isinstance(items, list):
-            raise ValueError(f"no list of {member}")
-        return items
-
-    return read
-
-
-def _error_code(text: str) -> str | None:
-    """
-    Return the code of the first error in a refusal; None where the body is not of Clerk's error form.
-
-    It ends up in a header and in our log, so what does not look like a code is called "unexpected-bapi-error".
-    """
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None  # not Clerk's answer, but that of something in front of it
-    errors = found.get("errors") if isinstance(found, dict) else None
-    if not isinstance(errors, list) or not errors or not isinstance(errors[0], dict):
-        return None
-    code = errors[0].get("code")
-    return code if isinstance(code, str) and re.fullmatch(r"[a-z0-9_-]{1,64}", code) else "unexpected-bapi-error"
 
 
 def _pause(header: str | None) -> float:

@@ -18,7 +18,7 @@ PACKAGE = Path(clerk_views.__file__).parent
 
 # From the floor up; a module imports from rows below its own only.
 ROWS = [
-    {"authorization", "exceptions", "signals", "strict_json", "values"},
+    {"authorization", "exceptions", "payloads", "signals", "strict_json", "values"},
     {"conf"},
     {"cookies", "entries"},
     {"auth", "tokens", "transport", "models", "profiles"},
