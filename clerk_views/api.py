@@ -1,8 +1,7 @@
 """
 What does Clerk's API say? The only module that asks it, through Clerk's own SDK.
 
-Every answer arrives within the caller's Budget or is a ClerkUnavailable. While the API fails it is left alone for some
-seconds and nobody waits for it.
+Each method is one question to it. When it may be asked, and what an answer that fails to come means, says calls.py.
 """
 
 from __future__ import annotations
@@ -10,15 +9,11 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
-import logging
 import os
-import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable, Container, Mapping
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,6 +21,7 @@ from urllib.parse import quote
 
 from django.core.exceptions import ImproperlyConfigured
 
+from clerk_views.calls import CALL_LIMIT, Budget, Calls
 from clerk_views.conf import Config
 from clerk_views.exceptions import ClerkUnavailable, TokenRefused, UserNotFound
 from clerk_views.payloads import error_code, list_of, readable
@@ -37,17 +33,9 @@ if TYPE_CHECKING:  # the SDK is imported on the first call
 
     from clerk_views.transport import Transport
 
-logger = logging.getLogger("clerk_views")
-
-CALL_LIMIT = 3.0  # seconds for one call, its retry included
-FAILURES_TO_OPEN = 3
-PAUSE = 5.0  # seconds
-LONGEST_PAUSE = 60.0  # seconds
 API_VERSION = "2025-11-10"  # the SDK's own, so that users look alike whoever asks
 MAX_PAGE = 32 * 1024 * 1024  # bytes; 500 users with all their metadata
-MAX_CALLS = 10  # at the same time in this process
 MAX_APIS = 8
-LOG_INTERVAL = 60.0  # seconds
 
 # Anybody can make up a nonce, and each costs a call. Clerk's rate limit is for those who mean it (I6). A tenth of what
 # Clerk allows a production instance.
@@ -67,78 +55,6 @@ TOKEN_REFUSALS = frozenset({400, 404, 410, 422})
 T = TypeVar("T")
 
 
-class Budget:
-    """
-    The seconds one request may spend waiting for Clerk. What it does besides costs nothing.
-
-    Belongs to one request, hence to one thread at a time.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._left = seconds
-        self._since: float | None = None
-
-    @property
-    def remaining(self) -> float:
-        """Seconds left; zero or less when there are none."""
-        return self._left if self._since is None else self._left - (time.monotonic() - self._since)
-
-    @contextmanager
-    def spending(self) -> Iterator[None]:
-        """Count the time that the block takes."""
-        self._since = time.monotonic()
-        try:
-            yield
-        finally:
-            self._left, self._since = self.remaining, None
-
-
-class _Breaker:
-    """
-    Leaves an API that keeps failing alone for a while; then one call at a time finds out whether it is back.
-
-    ``enter`` says whether a call is such a probe, and exactly one of ``succeeded`` and ``failed`` follows it.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._failures = 0
-        self._open_until: float | None = None  # on the monotonic clock
-        self._probing = False
-
-    @property
-    def time_left(self) -> float:
-        until = self._open_until
-        return 0.0 if until is None else max(0.0, until - time.monotonic())
-
-    def check(self) -> None:
-        """Refuse at once while the API is left alone."""
-        if self._open_until is not None and (self._probing or self.time_left > 0):
-            raise ClerkUnavailable(
-                "upstream-unavailable", "Clerk's API keeps failing and is left alone", retry_after=self.time_left or 1
-            )
-
-    def enter(self) -> bool:
-        with self._lock:
-            self.check()
-            self._probing = self._open_until is not None
-            return self._probing
-
-    def succeeded(self, probe: bool) -> None:
-        with self._lock:
-            # A call from before the trouble proves nothing about now, nor does it end a pause Clerk asked for.
-            if probe or self._open_until is None:
-                self._failures, self._open_until, self._probing = 0, None, False
-
-    def failed(self, probe: bool, *, pause: float = PAUSE, at_once: bool = False) -> None:
-        with self._lock:
-            self._failures += FAILURES_TO_OPEN if at_once else 1
-            if probe:
-                self._probing = False
-            if self._failures >= FAILURES_TO_OPEN:
-                self._open_until = max(self._open_until or 0.0, time.monotonic() + pause)
-
-
 class ClerkApi:
     """
     Clerk's API for one secret key, address and timeout. Safe to use from several threads.
@@ -148,14 +64,12 @@ class ClerkApi:
     """
 
     def __init__(self, secret_key: str, api_url: str, timeout: float, key_setting: str = "CLERK_SECRET_KEY") -> None:
-        self._key_setting = key_setting
         self._secret_key = secret_key
         self._api_url = api_url
         self._timeout = timeout
         self._lock = threading.Lock()
         self._opened: tuple[Clerk, Transport] | None = None
-        self._breaker = _Breaker()
-        self._logged: dict[int, float] = {}
+        self._calls = Calls(api_url, key_setting)
         self._refused_nonces: dict[str, tuple[float, str]] = {}  # by digest, the oldest first
         self._refused_refreshes: dict[str, tuple[float, str]] = {}
         self._refused_tokens: deque[float] = deque(maxlen=MAX_REFUSED_TOKENS)
@@ -180,7 +94,7 @@ class ClerkApi:
     @property
     def retry_after(self) -> float:
         """Seconds for which the API is left alone; 0 when it may be asked."""
-        return self._breaker.time_left
+        return self._calls.retry_after
 
     def close(self) -> None:
         """Close the connections. Calls under way open new ones, so nobody loses an answer."""
@@ -206,7 +120,7 @@ class ClerkApi:
                 found = _lenient(error)  # one odd entry must not cost us the others
             return list_of("keys", found)
 
-        return self._call(fetch, budget)
+        return self._calls.make(fetch, budget)
 
     def get_user(self, user_id: str, budget: Budget) -> Any:
         """
@@ -239,7 +153,7 @@ class ClerkApi:
                 raise ValueError("not the user that was asked for")
             return user
 
-        return self._call(fetch, budget)
+        return self._calls.make(fetch, budget)
 
     def revoke_session(self, session_id: str, budget: Budget) -> bool:
         """
@@ -268,7 +182,7 @@ class ClerkApi:
                 raise ValueError("not the session that was to be ended")
             return True
 
-        return self._call(revoke, budget)
+        return self._calls.make(revoke, budget)
 
     def get_handshake_payload(self, nonce: str, budget: Budget) -> list[Any]:
         """
@@ -409,7 +323,7 @@ class ClerkApi:
                 raise SDKError("API error occurred", answer, text)
             return read(json.loads(text))
 
-        return self._call(fetch, budget, retry=retry)
+        return self._calls.make(fetch, budget, retry=retry)
 
     def list_users(self, budget: Budget, *, limit: int, offset: int) -> list[Any]:
         """
@@ -425,15 +339,17 @@ class ClerkApi:
             ClerkUnavailable: There is no answer, or none with a list.
         """
         client = self.sdk.sdk_configuration.client  # imported here, before time counts
+        from clerk_views.transport import up_to
 
         def fetch() -> list[Any]:
             query = {"limit": limit, "offset": offset, "order_by": "+created_at"}
-            page = readable(self._get(client, "/users", query, budget.remaining))
+            with up_to(MAX_PAGE):
+                page = readable(self._get(client, "/users", query, budget.remaining))
             if not isinstance(page, list):
                 raise ValueError("no list of users")
             return page
 
-        return self._call(fetch, budget, limit=budget.remaining, most=MAX_PAGE)
+        return self._calls.make(fetch, budget, limit=budget.remaining)
 
     def count_users(self, budget: Budget) -> int:
         """Return how many users there are. Raises ClerkUnavailable if there is no answer, or none with a number."""
@@ -446,7 +362,7 @@ class ClerkApi:
                 raise ValueError("no number of users")
             return number
 
-        return self._call(fetch, budget)
+        return self._calls.make(fetch, budget)
 
     def _get(self, client: Any, path: str, query: Mapping[str, Any], seconds: float) -> Any:
         """
@@ -479,7 +395,7 @@ class ClerkApi:
             ClerkUnavailable: There is no answer, or none with a list.
         """
         domains = self.sdk.domains  # imported here, before time counts
-        return self._call(lambda: [domain.frontend_api_url for domain in domains.list().data], budget)
+        return self._calls.make(lambda: [domain.frontend_api_url for domain in domains.list().data], budget)
 
     @property
     def clock_difference(self) -> float | None:
@@ -492,116 +408,6 @@ class ClerkApi:
         except (ValueError, TypeError, OverflowError):
             return None
 
-    def _call(
-        self,
-        fetch: Callable[[], T],
-        budget: Budget,
-        *,
-        retry: bool = True,
-        limit: float = CALL_LIMIT,
-        most: int | None = None,
-    ) -> T:
-        with budget.spending():
-            self._breaker.check()
-            if budget.remaining <= 0 or not _slots.acquire(timeout=budget.remaining):
-                raise ClerkUnavailable(
-                    "upstream-timeout", "no time left to ask Clerk", retry_after=self.retry_after or 1
-                )
-            try:
-                return self._visit(fetch, min(limit, budget.remaining), retry, most)
-            finally:
-                _slots.release()
-
-    def _visit(self, fetch: Callable[[], T], seconds: float, retry: bool, most: int | None) -> T:
-        import httpx
-        from clerk_backend_api.models import ClerkBaseError, NoResponseError
-
-        probe = self._breaker.enter()
-        # Nothing but httpx's own errors is named as a cause: the SDK's carry the answer's body in their text.
-        try:
-            answer = _in_time(fetch, seconds, retry, most)
-        except (UserNotFound, TokenRefused):  # a definite answer
-            self._breaker.succeeded(probe)
-            raise
-        except ClerkBaseError as error:
-            raise self._refused(error, probe) from None
-        except httpx.HTTPError as error:
-            raise self._unreachable(error, probe) from error
-        except (httpx.InvalidURL, NoResponseError, ValueError, RuntimeError) as error:
-            # RuntimeError: JSON nested too deeply, or no thread to be had.
-            raise self._unavailable(probe, f"an answer of no use ({type(error).__name__})", answered=True) from None
-        except BaseException:
-            self._breaker.failed(probe)  # interrupted; whoever probes must say that it is over
-            raise
-        self._breaker.succeeded(probe)
-        return answer
-
-    def _refused(self, error: ClerkBaseError, probe: bool) -> ClerkUnavailable:
-        status = error.status_code
-        detail = f"status {status}"
-        pause = _pause(error.headers.get("retry-after"))
-        if status in (401, 403):
-            self._log_rarely(
-                logging.CRITICAL,
-                "Clerk's API refuses %s (status %d). What is known here still serves, nothing new can be fetched. "
-                "Compare the key with Clerk's dashboard.",
-                self._key_setting,
-                status,
-            )
-            return self._unavailable(probe, detail, reason="secret-key-invalid", answered=True)
-        return self._unavailable(probe, detail, pause=pause, at_once=status == 429, answered=True)
-
-    def _unreachable(self, error: Exception, probe: bool) -> ClerkUnavailable:
-        import httpx
-
-        from clerk_views.transport import TLSError
-
-        if isinstance(error, TLSError):
-            self._log_rarely(logging.ERROR, "Clerk's API at %s fails to prove its identity: %s", self._api_url, error)
-        reason = "upstream-timeout" if isinstance(error, httpx.TimeoutException) else "upstream-unavailable"
-        return self._unavailable(probe, f"{type(error).__name__}: {error}", reason=reason)
-
-    def _unavailable(
-        self,
-        probe: bool,
-        detail: str,
-        *,
-        reason: str = "upstream-unavailable",
-        pause: float = PAUSE,
-        at_once: bool = False,
-        answered: bool = False,
-    ) -> ClerkUnavailable:
-        """Note a failed call, and return the error that says so."""
-        self._breaker.failed(probe, pause=pause, at_once=at_once)
-        logger.warning("A call to Clerk's API failed: %.200s", detail)
-        return ClerkUnavailable(reason, f"Clerk's API: {detail}", retry_after=self.retry_after or 1, answered=answered)
-
-    def _log_rarely(self, level: int, message: str, *args: object) -> None:
-        now = time.monotonic()
-        if now - self._logged.get(level, -LOG_INTERVAL) >= LOG_INTERVAL:
-            self._logged[level] = now
-            logger.log(level, message, *args)
-
-
-def _in_time(fetch: Callable[[], T], seconds: float, retry: bool, most: int | None) -> T:
-    import httpx
-    from clerk_backend_api.models import ClerkBaseError
-
-    from clerk_views.transport import MAX_ANSWER, TLSError, up_to, within
-
-    with within(seconds), up_to(most or MAX_ANSWER):
-        try:
-            return fetch()
-        except ClerkBaseError as error:
-            if not retry or (error.status_code != 408 and error.status_code < 500):
-                raise
-        except TLSError:
-            raise
-        except (httpx.NetworkError, httpx.RemoteProtocolError):
-            if not retry:
-                raise
-        return fetch()
-
 
 def _lenient(error: ClerkBaseError) -> Any:
     """Return the JSON of an answer that the SDK's models do not fit."""
@@ -610,22 +416,7 @@ def _lenient(error: ClerkBaseError) -> Any:
     return json.loads(error.body)
 
 
-def _pause(header: str | None) -> float:
-    """Return the seconds that a ``Retry-After`` asks for, within reason. Source: RFC 9110, section 10.2.3."""
-    if header is None:
-        return PAUSE
-    try:
-        if re.fullmatch(r"[0-9]+", header):
-            seconds = float(header)
-        else:
-            seconds = (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError, OverflowError):
-        return PAUSE
-    return max(1.0, min(LONGEST_PAUSE, seconds))
-
-
 _lock = threading.Lock()
-_slots = threading.BoundedSemaphore(MAX_CALLS)
 _apis: dict[tuple[str, str, float, str], ClerkApi] = {}
 
 
@@ -673,9 +464,8 @@ def _close_all() -> None:
 
 def _start_anew() -> None:
     """In a forked child: connections are the parent's, and locks may be held by threads that are no more."""
-    global _lock, _slots
+    global _lock
     _lock = threading.Lock()
-    _slots = threading.BoundedSemaphore(MAX_CALLS)
     _apis.clear()
 
 

@@ -29,8 +29,8 @@ from django.test import AsyncClient, Client, RequestFactory
 from django.urls import path
 
 from clerk_views import api, clerk_optional, clerk_required, entries, get_clerk, machines
-from clerk_views.api import Budget
 from clerk_views.authentication import authenticate
+from clerk_views.calls import Budget
 from clerk_views.conf import config
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable, TokenRefused
 from clerk_views.machines import verify
