@@ -11,8 +11,6 @@ import hashlib
 import json
 import os
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Container, Mapping
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -23,7 +21,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from clerk_views.calls import CALL_LIMIT, Budget, Calls
 from clerk_views.conf import Config
-from clerk_views.exceptions import ClerkUnavailable, TokenRefused, UserNotFound
+from clerk_views.exceptions import TokenRefused, UserNotFound
+from clerk_views.floods import Flood, Refused
 from clerk_views.payloads import error_code, list_of, readable
 from clerk_views.values import CLERK_API_VERSION
 
@@ -37,11 +36,9 @@ API_VERSION = "2025-11-10"  # the SDK's own, so that users look alike whoever as
 MAX_PAGE = 32 * 1024 * 1024  # bytes; 500 users with all their metadata
 MAX_APIS = 8
 
-# Anybody can make up a nonce, and each costs a call. Clerk's rate limit is for those who mean it (I6). A tenth of what
-# Clerk allows a production instance.
+# A tenth of what Clerk allows a production instance.
 MAX_REFUSED_NONCES = 100  # within the window
 REFUSED_NONCES_WINDOW = 10.0  # seconds
-# The same goes for machine tokens, but for those that were good a while ago.
 MAX_REFUSED_TOKENS = 100  # within the window
 REFUSED_TOKENS_WINDOW = 10.0  # seconds
 # A session whose refresh was refused is not asked about again meanwhile; its browser has a handshake instead.
@@ -70,9 +67,10 @@ class ClerkApi:
         self._lock = threading.Lock()
         self._opened: tuple[Clerk, Transport] | None = None
         self._calls = Calls(api_url, key_setting)
-        self._refused_nonces: dict[str, tuple[float, str]] = {}  # by digest, the oldest first
-        self._refused_refreshes: dict[str, tuple[float, str]] = {}
-        self._refused_tokens: deque[float] = deque(maxlen=MAX_REFUSED_TOKENS)
+        self._refused_nonces = Refused(MAX_REFUSED_NONCES)  # for good: a nonce does not become valid
+        self._nonce_flood = Flood("nonces", MAX_REFUSED_NONCES, REFUSED_NONCES_WINDOW)
+        self._refused_refreshes = Refused(MAX_REFUSED_REFRESHES, REFUSED_REFRESH_PAUSE)
+        self._token_flood = Flood("machine tokens", MAX_REFUSED_TOKENS, REFUSED_TOKENS_WINDOW)
 
     def __repr__(self) -> str:
         return f"<ClerkApi at {self._api_url}>"
@@ -196,24 +194,9 @@ class ClerkApi:
             ClerkUnavailable: There is no answer, or none with a list; or too many nonces were refused of late.
         """
         digest = hashlib.sha256(nonce.encode()).hexdigest()
-        now = time.monotonic()
-        with self._lock:
-            refused = list(self._refused_nonces.values())
-            _, reason = self._refused_nonces.get(digest, (0.0, None))
-        if reason is not None:
-            raise TokenRefused(reason, "refused before, and a nonce does not become good")
-        left = refused[0][0] + REFUSED_NONCES_WINDOW - now if len(refused) >= MAX_REFUSED_NONCES else 0
-        if left > 0:
-            raise ClerkUnavailable("upstream-unavailable", "too many nonces were refused", retry_after=left)
         path = "/v1/clients/handshake_payload"
-        try:
+        with self._refused_nonces.asking(digest), self._nonce_flood.asking():
             return self._ask("GET", path, budget, partial(list_of, "directives"), query={"nonce": nonce})
-        except TokenRefused as error:
-            with self._lock:
-                while len(self._refused_nonces) >= MAX_REFUSED_NONCES:
-                    del self._refused_nonces[next(iter(self._refused_nonces))]
-                self._refused_nonces[digest] = (now, error.reason)
-            raise
 
     def refresh_session(self, session_id: str, body: Mapping[str, Any], suffixed: bool, budget: Budget) -> list[Any]:
         """
@@ -230,20 +213,10 @@ class ClerkApi:
             TokenRefused: Clerk does not renew it; the reason is Clerk's own code.
             ClerkUnavailable: There is no answer, or none with a list.
         """
-        until, reason = self._refused_refreshes.get(session_id, (0.0, ""))
-        if time.monotonic() < until:
-            raise TokenRefused(reason, "refused a moment ago")
         query = {"suffixed_cookies": "true"} if suffixed else {}
         path = f"/v1/sessions/{session_id}/refresh"
-        try:
+        with self._refused_refreshes.asking(session_id):
             return self._ask("POST", path, budget, partial(list_of, "cookies"), query=query, body=body)
-        except TokenRefused as refused:
-            with self._lock:
-                while len(self._refused_refreshes) >= MAX_REFUSED_REFRESHES:
-                    del self._refused_refreshes[next(iter(self._refused_refreshes))]
-                self._refused_refreshes.pop(session_id, None)
-                self._refused_refreshes[session_id] = (time.monotonic() + REFUSED_REFRESH_PAUSE, refused.reason)
-            raise
 
     def verify_machine_token(
         self, path: str, body: Mapping[str, str], budget: Budget, read: Callable[[Any], T], *, known: bool
@@ -260,16 +233,8 @@ class ClerkApi:
             TokenRefused: Clerk knows no such token, or ``read`` refuses it.
             ClerkUnavailable: There is no answer, or none about the token; or too many were refused of late.
         """
-        now = time.monotonic()
-        if len(self._refused_tokens) == MAX_REFUSED_TOKENS and not known:
-            left = self._refused_tokens[0] + REFUSED_TOKENS_WINDOW - now
-            if left > 0:
-                raise ClerkUnavailable("upstream-unavailable", "too many machine tokens were refused", retry_after=left)
-        try:
+        with self._token_flood.asking(known=known):
             return self._ask("POST", path, budget, read, body=body, refusals=TOKEN_REFUSALS, retry=True)
-        except TokenRefused:
-            self._refused_tokens.append(now)
-            raise
 
     def _ask(
         self,

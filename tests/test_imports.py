@@ -19,7 +19,7 @@ PACKAGE = Path(clerk_views.__file__).parent
 # From the floor up; a module imports from rows below its own only.
 ROWS = [
     {"authorization", "exceptions", "payloads", "signals", "strict_json", "transport", "values"},
-    {"calls", "conf"},
+    {"calls", "conf", "floods"},
     {"cookies", "entries"},
     {"auth", "tokens", "models", "profiles"},
     {"api", "columns", "freshness", "frontend", "requirements", "rows"},

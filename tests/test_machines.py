@@ -934,7 +934,7 @@ class TestMemory:
         assert local_clerk.calls.machine_verifications == calls
         caches["default"].clear()
         assert asked(good).subject == "user_1"
-        monkeypatch.setattr(api, "REFUSED_TOKENS_WINDOW", 0.0)  # as if it were over
+        monkeypatch.setattr(api.get_api(config())._token_flood, "window", 0.0)  # as if it were over
         assert asked(f"ak_{uuid.uuid4().hex}") == "token-invalid"
 
 
