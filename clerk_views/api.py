@@ -47,7 +47,7 @@ MAX_REFUSED_REFRESHES = 1024  # kept
 
 # What is answered about the thing that was asked for. The rest is about us, or about the API.
 REFUSALS = frozenset(range(400, 500)) - {408, 429}
-TOKEN_REFUSALS = frozenset({400, 404, 410, 422})
+CLEAR_REFUSALS = frozenset({400, 404, 410, 422})  # the others may be about our key
 
 T = TypeVar("T")
 
@@ -108,15 +108,9 @@ class ClerkApi:
             ClerkUnavailable: There is no answer, or none with a list of keys.
         """
         jwks = self.sdk.jwks  # imported here, before time counts
-        from clerk_backend_api.models import ResponseValidationError
 
         def fetch() -> list[Any]:
-            found: Any
-            try:
-                found = jwks.get_jwks().model_dump()
-            except ResponseValidationError as error:
-                found = _lenient(error)  # one odd entry must not cost us the others
-            return list_of("keys", found)
+            return list_of("keys", _lenient(lambda: jwks.get_jwks().model_dump()))
 
         return self._calls.make(fetch, budget)
 
@@ -131,22 +125,15 @@ class ClerkApi:
         if not 0 < len(user_id) <= 256:
             raise UserNotFound("no id has this length")
         users = self.sdk.users  # imported here, before time counts
-        from clerk_backend_api.models import ClerkBaseError, ResponseValidationError
-
-        # The SDK puts the id into the path as it is, and httpx would follow dots out of it (TOK-10).
-        segment = quote(user_id, safe="", errors="replace").replace(".", "%2E")
+        from clerk_backend_api.models import ClerkBaseError
 
         def fetch() -> Any:
-            user: Any
             try:
-                user = users.get(user_id=segment)
+                user = readable(_lenient(lambda: users.get(user_id=_segment(user_id))))
             except ClerkBaseError as error:
-                if error.status_code == 404 and error.headers.get("content-type") != "text/html":
-                    # Clerk never answers in HTML; what stands in front of it may, when it cannot find Clerk.
+                if _is_clerks(error, {404}):
                     raise UserNotFound from None
-                if not isinstance(error, ResponseValidationError):
-                    raise
-                user = readable(_lenient(error))
+                raise
             if getattr(user, "id", None) != user_id:
                 raise ValueError("not the user that was asked for")
             return user
@@ -161,21 +148,15 @@ class ClerkApi:
             ClerkUnavailable: There is no answer; the session may go on.
         """
         sessions = self.sdk.sessions  # imported here, before time counts
-        from clerk_backend_api.models import ClerkBaseError, ResponseValidationError
-
-        segment = quote(session_id, safe="", errors="replace").replace(".", "%2E")
+        from clerk_backend_api.models import ClerkBaseError
 
         def revoke() -> bool:
-            session: Any
             try:
-                session = sessions.revoke(session_id=segment)
+                session = readable(_lenient(lambda: sessions.revoke(session_id=_segment(session_id))))
             except ClerkBaseError as error:
-                # About this session alone: no reason to leave the API alone, as other failures are.
-                if error.status_code in (400, 404, 410, 422) and error.headers.get("content-type") != "text/html":
+                if _is_clerks(error, CLEAR_REFUSALS):
                     return False
-                if not isinstance(error, ResponseValidationError):
-                    raise
-                session = readable(_lenient(error))
+                raise
             if getattr(session, "id", None) != session_id:
                 raise ValueError("not the session that was to be ended")
             return True
@@ -234,7 +215,7 @@ class ClerkApi:
             ClerkUnavailable: There is no answer, or none about the token; or too many were refused of late.
         """
         with self._token_flood.asking(known=known):
-            return self._ask("POST", path, budget, read, body=body, refusals=TOKEN_REFUSALS, retry=True)
+            return self._ask("POST", path, budget, read, body=body, refusals=CLEAR_REFUSALS, retry=True)
 
     def _ask(
         self,
@@ -374,11 +355,26 @@ class ClerkApi:
             return None
 
 
-def _lenient(error: ClerkBaseError) -> Any:
-    """Return the JSON of an answer that the SDK's models do not fit."""
-    if error.status_code != 200:
-        raise error
-    return json.loads(error.body)
+def _lenient(ask: Callable[[], Any]) -> Any:
+    """Return what the SDK finds or, where one odd member keeps its models from fitting, the JSON that was sent."""
+    from clerk_backend_api.models import ResponseValidationError
+
+    try:
+        return ask()
+    except ResponseValidationError as error:
+        if error.status_code != 200:
+            raise
+        return json.loads(error.body)
+
+
+def _segment(clerk_id: str) -> str:
+    """Return an id as one piece of a path. The SDK escapes nothing, and httpx follows dots out of it (TOK-10)."""
+    return quote(clerk_id, safe="", errors="replace").replace(".", "%2E")
+
+
+def _is_clerks(error: ClerkBaseError, statuses: Container[int]) -> bool:
+    """Tell Clerk's own answer from that of something in front of it, which cannot find Clerk and says so in HTML."""
+    return error.status_code in statuses and error.headers.get("content-type") != "text/html"
 
 
 _lock = threading.Lock()
@@ -409,16 +405,11 @@ def get_machine_api(config: Config) -> ClerkApi:
 
 def _api(secret_key: str, config: Config, key_setting: str) -> ClerkApi:
     key = (secret_key, config.api_url, config.timeout, key_setting)
-    superseded = []
     with _lock:
-        api = _apis.pop(key, None)
-        if api is None:
-            api = ClerkApi(*key)
-        _apis[key] = api  # the latest used stands last
-        if len(_apis) > MAX_APIS:
-            superseded.append(_apis.pop(next(iter(_apis))))
-    for old in superseded:
-        old.close()
+        _apis[key] = api = _apis.pop(key, None) or ClerkApi(*key)  # the latest used stands last
+        superseded = _apis.pop(next(iter(_apis))) if len(_apis) > MAX_APIS else None
+    if superseded is not None:
+        superseded.close()
     return api
 
 
