@@ -16,8 +16,8 @@ from django.dispatch import Signal
 from django.http import HttpRequest
 
 from clerk_views import cookies, handshake, keys, signals, tokens
-from clerk_views.api import Budget
 from clerk_views.auth import Claims, ClerkAuth
+from clerk_views.calls import Budget
 from clerk_views.conf import Config, config
 from clerk_views.exceptions import ClerkUnavailable, NotInMemory
 
