@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import ref
 
 from django.dispatch import Signal
 from django.http import HttpRequest
@@ -144,7 +145,7 @@ class Memo:
     Its type is its brand: whatever another component leaves under the same name is not looked at (MWR-02).
     """
 
-    request: HttpRequest
+    _request: ref[HttpRequest]  # weak, so that a request ends with its last use, and not with the next garbage run
     config: Config
     budget: Budget
     accepts: tuple[str, ...]  # the kinds of token that count for whoever asked last
@@ -162,6 +163,11 @@ class Memo:
     refusal: Any = None  # of the permission that REST framework asked last, see drf.py
     looking: bool = False  # at what REST framework's permissions ask for, likewise
 
+    @property
+    def request(self) -> HttpRequest:
+        """The request that it is kept on, and lives no longer than."""
+        return self._request()  # type: ignore[return-value]  # there as long as somebody has it to ask
+
 
 def memo_of(request: Any) -> Memo:
     """Return the memo of a request, REST framework's wrapper or Django's own."""
@@ -174,7 +180,7 @@ def memo_of(request: Any) -> Memo:
     memo = request.__dict__.get(_ATTRIBUTE)
     if not isinstance(memo, Memo) or memo.request is not request:
         settings = config()
-        memo = Memo(request, settings, Budget(settings.timeout), settings.accepts_token)
+        memo = Memo(ref(request), settings, Budget(settings.timeout), settings.accepts_token)
         request.__dict__[_ATTRIBUTE] = memo
     return memo
 

@@ -1299,6 +1299,7 @@ def test_a_page_that_takes_sessions_too_still_leads_to_sign_in(local_clerk: Loca
     assert client.get("/", headers={"accept": "text/html"}).status_code == 302
 
 
+@pytest.mark.usefixtures("local_clerk")
 def test_the_mixin_takes_a_property() -> None:
     class View(ClerkLoginRequiredMixin):
         @property
