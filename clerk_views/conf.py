@@ -420,7 +420,6 @@ class _Latest:
 _latest: _Latest | None = None
 
 
-@sensitive_variables()
 def config() -> Config:
     """
     Return the settings as they stand now.
@@ -428,9 +427,13 @@ def config() -> Config:
     The same object comes back as long as no value has changed, so what belongs to one configuration (keys, verdicts,
     connections) can be held by it. ``override_settings`` needs no help: values are compared at each call.
     """
-    global _latest
     now = _now()
     latest = _latest
-    if latest is None or not latest.stand(now):
-        latest = _latest = _Latest(now, Config(read_raw()))
-    return latest.config
+    return latest.config if latest is not None and latest.stand(now) else _read_anew(now)
+
+
+@sensitive_variables()
+def _read_anew(now: list[Any]) -> Config:
+    global _latest
+    _latest = _Latest(now, Config(read_raw()))
+    return _latest.config

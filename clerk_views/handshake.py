@@ -95,16 +95,8 @@ class Facts:
 
     @cached_property
     def is_eligible(self) -> bool:
-        """
-        Whether a redirect is of use: a browser is opening a page (RED-04).
-
-        Source: Clerk's backend SDK, "handshake eligibility". HEAD is not GET here.
-        """
-        if self.method != "GET":
-            return False
-        if self.destination:
-            return self.destination in ("document", "iframe")
-        return self.accept.startswith("text/html")
+        """Whether a redirect is of use."""
+        return opens_page(self.method, self.destination, self.accept)
 
     @property
     def is_document(self) -> bool:
@@ -151,6 +143,22 @@ class Facts:
         """How many redirects in a row led here. What is no number is a loop: somebody plays with it (RED-03)."""
         text = self.cookies.redirect_count or "0"
         return int(text) if re.fullmatch(r"[0-9]{1,3}", text) else LOOP_LIMIT
+
+
+def opens_page(method: str | None, destination: str, accept: str) -> bool:
+    """
+    Whether a browser is opening a page, so that a redirect or a page is of use (RED-04).
+
+    Args:
+        destination: The header ``Sec-Fetch-Dest``, as ``accept`` is ``Accept``; empty without one.
+
+    Source: Clerk's backend SDK, "handshake eligibility". HEAD is not GET here.
+    """
+    if method != "GET":
+        return False
+    if destination:
+        return destination in ("document", "iframe")
+    return accept.startswith("text/html")
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,6 +149,8 @@ class Memo:
     config: Config
     budget: Budget
     accepts: tuple[str, ...]  # the kinds of token that count for whoever asked last
+    found: tokens.Found | None = None
+    recalled: tuple[str, bytes, Verdict | None] | None = None  # see verdicts.recall()
     state: RequestState | None = None  # for these
     judged: RequestState | None = None  # of the one credential that may count
     kind: str | None = None  # of the bearer token, once looked at
