@@ -5,13 +5,14 @@ Real HTTP, real RSA signatures, so the library under test is used exactly as in 
 It is for development and tests: whoever reaches it may sign in as anybody. It therefore listens on 127.0.0.1 and
 offers no way to listen elsewhere, refuses requests that were addressed to any other host, and no module and no
 setting of the library starts it.
+
+Who it is, with the settings that point at it, stands in instance.py; what it can do, below, and each part of it in a
+file of its own.
 """
 
 from __future__ import annotations
 
 import json
-import secrets
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -29,6 +30,7 @@ from clerk_views.testing.entitlements import slugs_of
 from clerk_views.testing.faults import Faults, error_body
 from clerk_views.testing.frontend import FrontendApi, cors_headers
 from clerk_views.testing.handshakes import Handshakes, session_id_of
+from clerk_views.testing.instance import DEFAULT_PARTIES, Instance
 from clerk_views.testing.listener import HOST, HOSTS, Exchange, Listener
 from clerk_views.testing.machines import (
     VERIFY_PATHS,
@@ -41,11 +43,8 @@ from clerk_views.testing.machines import (
 from clerk_views.testing.minting import (
     SigningKey,
     actor_claim,
-    base64url,
-    key_pool,
     mint,
     new_id,
-    new_signing_key,
     overridden,
     session_claims,
     session_header,
@@ -53,20 +52,10 @@ from clerk_views.testing.minting import (
 from clerk_views.testing.organizations import LocalMembership, LocalOrganization, Organizations, Subscription
 from clerk_views.testing.sessions import LocalSession, Sessions
 from clerk_views.testing.sign_in import SignInPages
-from clerk_views.testing.webhooks import LocalWebhook, WebhookAnswer, new_webhook_secret, webhook_message
-from clerk_views.values import PublishableKey
+from clerk_views.testing.webhooks import LocalWebhook, WebhookAnswer, webhook_message
 
 if TYPE_CHECKING:
     from django.test import AsyncClient, Client
-
-#: Origins of Django's test client and of its development server.
-DEFAULT_PARTIES = (
-    "http://testserver",
-    "http://localhost",
-    "http://127.0.0.1",
-    "http://localhost:8000",
-    "http://127.0.0.1:8000",
-)
 
 _MEMBERSHIPS = ("/v1/users/", "/organization_memberships")
 
@@ -74,9 +63,11 @@ _MEMBERSHIPS = ("/v1/users/", "/organization_memberships")
 _DISTINCTIVE = ("org_slug", "org_role", "org_permissions", "factor_verification_age", "expires_in", "issued_at")
 
 
-class LocalClerk:
+class LocalClerk(Instance):
     """
     A local stand-in for one Clerk instance.
+
+    Its names, keys, ``settings()`` and ``rotate_keys()`` are those of Instance.
 
     Use it as a context manager, or with ``start()`` and ``stop()``. After ``stop()`` it can be started again and
     keeps its port.
@@ -108,11 +99,6 @@ class LocalClerk:
         calls: What was asked; see Calls.
     """
 
-    secret_key: str
-    webhook_secret: str
-    instance_id: str
-    signing_key: SigningKey
-
     def __init__(
         self,
         *,
@@ -124,18 +110,12 @@ class LocalClerk:
         packages: Path | str | None = None,
         host: str = HOST,
     ) -> None:
-        if host not in HOSTS:
-            raise ValueError(f"LocalClerk serves this machine only, as {' or '.join(HOSTS)}; not as {host!r}.")
+        super().__init__(host=host, port=port, parties=parties, secret_key=secret_key, production=production)
         self.session_lifetime = session_lifetime
-        self.production = production
         self.packages = None if packages is None else Path(packages)
-        self.parties = tuple(DEFAULT_PARTIES if parties is None else parties)
         self.faults = Faults()
         self.calls = Calls()
-        self._host = host
-        self._port = port
         self._server: Listener | None = None
-        self._lock = threading.RLock()
         self._directory = Directory()
         self._organizations = Organizations()
         self._sessions = Sessions()
@@ -154,11 +134,7 @@ class LocalClerk:
         self._pages = SignInPages(
             self._clients, self._directory, self._organizations, self._sign_in_on_the_page, self._sign_out_on_the_page
         )
-        self._published: list[SigningKey] = []
-        self._borrowed: list[SigningKey] = []
         self._responses: dict[str, tuple[int, bytes, str, tuple[tuple[str, str], ...]]] = {}
-        self._key_set: list[Any] | None = None
-        self._renew(secret_key)
 
     def __repr__(self) -> str:
         return f"<LocalClerk on port {self._port}{'' if self._server else ', stopped'}>"
@@ -201,71 +177,8 @@ class LocalClerk:
         self._handshakes.clear()
         with self._lock:
             self._responses.clear()
-            self._key_set = None
-            for key in self._borrowed:
-                key_pool.give_back(key.private_key)
-            self._published, self._borrowed = [], []
-            self._renew(None)
+        self._renew()
         self.calls.reset()
-
-    @property
-    def url(self) -> str:
-        """``http://127.0.0.1:PORT``. Raises RuntimeError before the port is known."""
-        if not self._port:
-            raise RuntimeError("LocalClerk has no port yet: call start(), or use it in a with statement.")
-        return f"http://{self._host}:{self._port}"
-
-    @property
-    def frontend_host(self) -> str:
-        """
-        The host name in the publishable key. It leads nowhere: ``CLERK_PROXY_URL`` stands in its place.
-
-        With a development key it must be of Clerk's development domain, since clerk-js gives no other a development
-        browser. It differs from port to port, and so do the issuer and the names of suffixed cookies.
-        """
-        port = self.url.rpartition(":")[2]
-        return f"clerk.local-{port}.test" if self.production else f"local-{port}.clerk.accounts.dev"
-
-    @property
-    def publishable_key(self) -> str:
-        """The publishable key, ``pk_test_…`` or ``pk_live_…``."""
-        mode = "live" if self.production else "test"
-        return f"pk_{mode}_{base64url(self.frontend_host.encode() + b'$')}"
-
-    @property
-    def issuer(self) -> str:
-        """What stands in ``iss``: ``https://`` and the host name in the publishable key."""
-        return f"https://{self.frontend_host}"
-
-    @property
-    def cookie_suffix(self) -> str:
-        """The end of this instance's suffixed cookie names."""
-        return PublishableKey(self.publishable_key, self.frontend_host, self.production).cookie_suffix
-
-    def settings(self, **overrides: Any) -> dict[str, Any]:
-        """
-        Return the Django settings that point at this server.
-
-        Settings that would make a project refuse these tokens (a PEM key, an issuer, an audience, …) are put back to
-        their defaults. ``overrides`` come last.
-        """
-        return {
-            "CLERK_SECRET_KEY": self.secret_key,
-            "CLERK_MACHINE_SECRET_KEY": "",  # not None, which would let the environment speak
-            "CLERK_PUBLISHABLE_KEY": self.publishable_key,
-            "CLERK_API_URL": self.url,
-            "CLERK_SIGN_IN_URL": f"{self.url}/sign-in",
-            "CLERK_AUTH_PARTIES": list(self.parties),
-            "CLERK_JWT_KEY": "",  # likewise
-            "CLERK_ISSUER": None,
-            "CLERK_AUDIENCE": None,
-            "CLERK_PROXY_URL": self.url,
-            "CLERK_DOMAIN": None,
-            "CLERK_IS_SATELLITE": False,
-            "CLERK_CHECK_REVOKED_SESSIONS": False,
-            "CLERK_WEBHOOK_SIGNING_SECRET": self.webhook_secret,
-            **overrides,
-        }
 
     def add_user(
         self,
@@ -751,26 +664,6 @@ class LocalClerk:
                 return answer
         return made.send(target, path)
 
-    def rotate_keys(self, *, same_kid: bool = False, keep_old: bool = False) -> SigningKey:
-        """
-        Sign with a new key from now on, and publish it.
-
-        Args:
-            same_kid: Keep the key id, as Clerk may when it rotates an instance's key.
-            keep_old: Go on publishing the keys so far.
-        """
-        with self._lock:
-            key = new_signing_key(self.signing_key.kid if same_kid else None)
-            self._borrowed.append(key)
-            self._published = [*(self._published if keep_old else ()), key]
-            self.signing_key = key
-        return key
-
-    def key_set_override(self, keys: list[Any] | None) -> None:
-        """Serve these entries as the key set, whatever they are; None goes back to the genuine keys."""
-        with self._lock:
-            self._key_set = keys
-
     def respond(
         self,
         path: str,
@@ -784,13 +677,6 @@ class LocalClerk:
         """
         with self._lock:
             self._responses[path] = (status, body, content_type, tuple(headers))
-
-    def _renew(self, secret_key: str | None) -> None:
-        self.secret_key = secret_key or f"sk_{'live' if self.production else 'test'}_{secrets.token_hex(20)}"
-        self.webhook_secret = new_webhook_secret()
-        self.signing_key = new_signing_key()
-        self.instance_id = self.signing_key.kid
-        self._published, self._borrowed = [self.signing_key], [self.signing_key]
 
     def _browser_token(self, session: LocalSession, origin: str | None = None, **claims: Any) -> str:
         """Mint a session's next token for a browser; ``organization_id`` puts another organisation than the active."""
@@ -882,7 +768,6 @@ class LocalClerk:
     ) -> tuple[int, bytes, str, Iterable[tuple[str, str]]]:
         with self._lock:
             prepared = self._responses.get(path)
-            keys = [key.jwk for key in self._published] if self._key_set is None else self._key_set
         if exchange.headers["Authorization"] != f"Bearer {self.secret_key}":
             sentence = "The provided Clerk Secret Key is invalid. Make sure that your Clerk Secret Key is correct."
             return 401, error_body(401, "clerk_key_invalid", sentence), "application/json", ()
@@ -906,7 +791,7 @@ class LocalClerk:
         elif exchange.command != "GET":
             return 405, error_body(405, "method_not_allowed"), "application/json", ()
         elif path == "/v1/jwks":
-            found = {"keys": keys}
+            found = {"keys": self.key_set}
         elif (path == "/v1/users" or of_memberships is not None) and not (1 <= limit <= 500 and offset >= 0):
             return 422, error_body(422), "application/json", ()
         elif path == "/v1/clients/handshake_payload":
