@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from clerk_views.testing.clients import Clients, LocalClient
 from clerk_views.testing.directory import Directory, LocalUser
-from clerk_views.testing.faults import error_body
+from clerk_views.testing.faults import Refused
 from clerk_views.testing.listener import Exchange
 from clerk_views.testing.minting import new_id
 from clerk_views.testing.organizations import Organizations
@@ -41,15 +41,6 @@ class Question(NamedTuple):
     client: LocalClient
     fields: Mapping[str, str]
     origin: str | None
-
-
-class Refused(Exception):
-    """The answer is an error of Clerk's form."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
 
 
 class FrontendApi:
@@ -111,7 +102,7 @@ class FrontendApi:
         try:
             found, client = self._answer(exchange, path.removeprefix("/v1/"), query)
         except Refused as refused:
-            exchange.answer(refused.status, error_body(refused.status, refused.code, str(refused)))
+            exchange.answer(refused.status, refused.body)
             return
         cookies = self._clients.script_cookies(client) if client else []
         headers = [("Cache-Control", "no-store"), *(("Set-Cookie", each) for each in cookies)]

@@ -12,28 +12,27 @@ file of its own.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from django.utils.text import slugify
 
 from clerk_views.testing import packages as npm
+from clerk_views.testing.backend import BackendApi
 from clerk_views.testing.calls import Calls
 from clerk_views.testing.clients import Clients, LocalClient
 from clerk_views.testing.directory import Directory, LocalUser, id_of, now_ms, user_body
 from clerk_views.testing.entitlements import slugs_of
-from clerk_views.testing.faults import Faults, error_body
+from clerk_views.testing.faults import Faults
 from clerk_views.testing.frontend import FrontendApi, cors_headers
 from clerk_views.testing.handshakes import Handshakes, session_id_of
 from clerk_views.testing.instance import DEFAULT_PARTIES, Instance
 from clerk_views.testing.listener import HOST, HOSTS, Exchange, Listener
 from clerk_views.testing.machines import (
-    VERIFY_PATHS,
     LocalMachine,
     Machines,
     m2m_header,
@@ -56,8 +55,6 @@ from clerk_views.testing.webhooks import LocalWebhook, WebhookAnswer, webhook_me
 
 if TYPE_CHECKING:
     from django.test import AsyncClient, Client
-
-_MEMBERSHIPS = ("/v1/users/", "/organization_memberships")
 
 #: Keywords of token() for which a slip of the pen would pass for a claim.
 _DISTINCTIVE = ("org_slug", "org_role", "org_permissions", "factor_verification_age", "expires_in", "issued_at")
@@ -134,7 +131,9 @@ class LocalClerk(Instance):
         self._pages = SignInPages(
             self._clients, self._directory, self._organizations, self._sign_in_on_the_page, self._sign_out_on_the_page
         )
-        self._responses: dict[str, tuple[int, bytes, str, tuple[tuple[str, str], ...]]] = {}
+        self._backend = BackendApi(
+            self, self._directory, self._organizations, self._sessions, self._handshakes, self._machines
+        )
 
     def __repr__(self) -> str:
         return f"<LocalClerk on port {self._port}{'' if self._server else ', stopped'}>"
@@ -175,8 +174,7 @@ class LocalClerk(Instance):
         self._machines.clear()
         self._clients.clear()
         self._handshakes.clear()
-        with self._lock:
-            self._responses.clear()
+        self._backend.clear()
         self._renew()
         self.calls.reset()
 
@@ -675,8 +673,7 @@ class LocalClerk(Instance):
         """
         Answer requests for exactly this path of the Backend API, without query, with these bytes, until ``reset()``.
         """
-        with self._lock:
-            self._responses[path] = (status, body, content_type, tuple(headers))
+        self._backend.respond(path, body, status, content_type, headers)
 
     def _browser_token(self, session: LocalSession, origin: str | None = None, **claims: Any) -> str:
         """Mint a session's next token for a browser; ``organization_id`` puts another organisation than the active."""
@@ -747,99 +744,7 @@ class LocalClerk(Instance):
             exchange.answer(*(200, script) if script else (404, b""), "text/javascript; charset=utf-8")
         elif for_scripts:
             self._frontend.handle(exchange, path, query)
-        elif path in VERIFY_PATHS:
-            exchange.answer(*self._verify_machine_token(exchange, path))
-        elif path.startswith("/v1/"):
-            exchange.answer(*self._api(exchange, path, parse_qs(parts.query)))
+        elif self._backend.knows(path):
+            self._backend.handle(exchange, path, parse_qs(parts.query))
         else:
             self._pages.handle(exchange, path, parse_qs(parts.query))
-
-    def _verify_machine_token(self, exchange: Exchange, path: str) -> tuple[int, bytes, str, Iterable[tuple[str, str]]]:
-        if exchange.command != "POST":
-            return 405, error_body(405, "method_not_allowed"), "application/json", ()
-        with self._lock:
-            prepared = self._responses.get(path)
-        authorization = exchange.headers["Authorization"] or ""
-        status, body = self._machines.verify(path, exchange.json_object(), authorization, self.secret_key)
-        return prepared if prepared and status != 401 else (status, body, "application/json", ())
-
-    def _api(
-        self, exchange: Exchange, path: str, query: Mapping[str, list[str]]
-    ) -> tuple[int, bytes, str, Iterable[tuple[str, str]]]:
-        with self._lock:
-            prepared = self._responses.get(path)
-        if exchange.headers["Authorization"] != f"Bearer {self.secret_key}":
-            sentence = "The provided Clerk Secret Key is invalid. Make sure that your Clerk Secret Key is correct."
-            return 401, error_body(401, "clerk_key_invalid", sentence), "application/json", ()
-        if prepared:
-            return prepared
-        found: Any = None
-        of_session, of_memberships = _inner(path, "/v1/sessions/", "/revoke"), _inner(path, *_MEMBERSHIPS)
-        to_refresh = _inner(path, "/v1/sessions/", "/refresh")
-        limit, offset = _number(query, "limit", 10), _number(query, "offset", 0)
-        if exchange.command == "POST" and of_session is not None:
-            session = self._sessions.find(of_session)
-            if session:
-                session.revoke()
-                found = session.data
-        elif exchange.command == "POST" and to_refresh is not None:
-            suffixed = query.get("suffixed_cookies", [""])[0] == "true"
-            found = self._handshakes.refresh(to_refresh, exchange.json_object(), suffixed=suffixed)
-            if found is None:
-                sentence = "The session is over, or these tokens are not its own."
-                return 401, error_body(401, "authentication_invalid", sentence), "application/json", ()
-        elif exchange.command != "GET":
-            return 405, error_body(405, "method_not_allowed"), "application/json", ()
-        elif path == "/v1/jwks":
-            found = {"keys": self.key_set}
-        elif (path == "/v1/users" or of_memberships is not None) and not (1 <= limit <= 500 and offset >= 0):
-            return 422, error_body(422), "application/json", ()
-        elif path == "/v1/clients/handshake_payload":
-            found = self._handshakes.payload(query.get("nonce", [""])[0])
-            if found is None:
-                sentence = "The nonce is unknown, was used before, or is too old."
-                return 400, error_body(400, "invalid_nonce", sentence), "application/json", ()
-        elif path == "/v1/users":
-            found = self._directory.select(query)[offset : offset + limit]
-        elif path == "/v1/domains":
-            found = _domains(self.issuer, self.instance_id)
-        elif path == "/v1/users/count":
-            found = {"object": "total_count", "total_count": len(self._directory.select(query))}
-        elif of_memberships is not None:
-            user = self._directory.find(of_memberships)
-            bodies = self._organizations.bodies_of(user) if user else []
-            found = user and {"data": bodies[offset : offset + limit], "total_count": len(bodies)}
-        elif path.startswith("/v1/users/"):
-            user = self._directory.find(unquote(path.removeprefix("/v1/users/")))
-            found = user and user.data
-        elif path.startswith("/v1/sessions/"):
-            session = self._sessions.find(unquote(path.removeprefix("/v1/sessions/")))
-            found = session and session.data
-        if found is None:
-            return 404, error_body(404, "resource_not_found", "not found"), "application/json", ()
-        return 200, json.dumps(found).encode(), "application/json", ()
-
-
-def _domains(frontend_api: str, instance_id: str) -> dict[str, Any]:
-    primary = {
-        "object": "domain",
-        "id": instance_id.replace("ins_", "dmn_"),
-        "name": frontend_api.removeprefix("https://clerk.").removeprefix("https://"),
-        "is_satellite": False,
-        "frontend_api_url": frontend_api,
-        "accounts_portal_url": frontend_api.replace("clerk.", "accounts.", 1),
-        "development_origin": "",
-    }
-    return {"data": [primary], "total_count": 1}
-
-
-def _number(query: Mapping[str, list[str]], name: str, default: int) -> int:
-    text = query.get(name, [str(default)])[0]
-    return int(text) if text.isascii() and text.isdigit() else -1
-
-
-def _inner(path: str, before: str, after: str) -> str | None:
-    """Return the id between the two; None for another path."""
-    if not (path.startswith(before) and path.endswith(after)):
-        return None
-    return unquote(path.removeprefix(before).removesuffix(after))
