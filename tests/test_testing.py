@@ -33,7 +33,7 @@ from clerk_views.testing import LocalClerk
 from clerk_views.testing.directory import LocalUser, email_body
 from clerk_views.testing.faults import GARBAGE
 from clerk_views.testing.fixtures import ClerkFixture
-from clerk_views.testing.minting import SESSION_CATEGORY, SigningKey, mint, new_signing_key
+from clerk_views.testing.minting import SigningKey
 from clerk_views.values import PublishableKey
 
 
@@ -202,83 +202,6 @@ class TestUsers:
         user.data["public_metadata"]["role"] = "admin"
 
         assert user.data["public_metadata"] == {}
-
-
-class TestTokens:
-    def test_a_token_has_clerks_shape(self, server: LocalClerk) -> None:
-        user = server.add_user()
-        before = int(time.time())
-
-        token = server.token(user)
-        claims = claims_of(token, server.signing_key)
-
-        assert jwt.get_unverified_header(token) == {
-            "alg": "RS256",
-            "typ": "JWT",
-            "kid": server.instance_id,
-            "cat": SESSION_CATEGORY,
-        }
-        assert set(claims) == {"azp", "exp", "fva", "iat", "iss", "jti", "nbf", "sid", "sts", "sub", "v"}
-        assert (claims["sub"], claims["iss"], claims["v"], claims["sts"]) == (user.id, server.issuer, 2, "active")
-        assert before <= claims["iat"] <= time.time()
-        assert (claims["exp"] - claims["iat"], claims["iat"] - claims["nbf"]) == (60, 10)
-        assert claims["azp"] == "http://testserver"
-        assert re.fullmatch(r"sess_[A-Za-z0-9]{27}", claims["sid"])
-        assert re.fullmatch(r"ins_[A-Za-z0-9]{27}", server.instance_id)
-
-    def test_version_one_lacks_what_came_with_version_two(self, server: LocalClerk) -> None:
-        claims = claims_of(server.token("user_1", version=1), server.signing_key)
-
-        assert set(claims) == {"azp", "exp", "fva", "iat", "iss", "nbf", "sid", "sub"}
-
-    def test_claims_and_header_are_overridden_and_removed(self, server: LocalClerk) -> None:
-        token = server.token(
-            "user_1", header={"cat": None, "zip": "DEF"}, azp=None, sub=7, user="me", expires_in=-1, issued_at=1000
-        )
-        claims = jwt.decode(token, options={"verify_signature": False})
-
-        assert jwt.get_unverified_header(token) == {
-            "alg": "RS256",
-            "typ": "JWT",
-            "kid": server.instance_id,
-            "zip": "DEF",
-        }
-        assert "azp" not in claims
-        assert (claims["sub"], claims["user"]) == (7, "me")
-        assert (claims["iat"], claims["exp"], claims["nbf"]) == (1000, 999, 990)
-
-    def test_tokens_of_one_user_share_a_session(self, server: LocalClerk) -> None:
-        ada, bob = server.add_user(), server.add_user()
-        sessions = [claims_of(server.token(user), server.signing_key)["sid"] for user in (ada, ada.id, bob)]
-
-        assert sessions[0] == sessions[1] != sessions[2]
-
-    def test_the_first_party_is_the_default(self) -> None:
-        server, nobodys = LocalClerk(port=1, parties=["https://app.example.com"]), LocalClerk(port=1, parties=[])
-
-        assert claims_of(server.token("user_1"), server.signing_key)["azp"] == "https://app.example.com"
-        assert claims_of(nobodys.token("user_1"), nobodys.signing_key)["azp"] == "http://testserver"
-        assert nobodys.settings()["CLERK_AUTH_PARTIES"] == []
-
-    def test_arbitrary_bytes_are_signed_genuinely(self) -> None:
-        key = new_signing_key()
-
-        token = mint(b'{"alg":"RS256"}', b"\xff not JSON", key)
-
-        header, payload, signature = token.split(".")
-        assert jwt.utils.base64url_decode(payload) == b"\xff not JSON"
-        assert jwt.algorithms.RSAAlgorithm(jwt.algorithms.RSAAlgorithm.SHA256).verify(
-            f"{header}.{payload}".encode(), key.private_key.public_key(), jwt.utils.base64url_decode(signature)
-        )
-        assert mint(b'{"alg":"RS256"}', b"\xff not JSON", key.private_key) == token
-
-    def test_a_key_shows_only_its_public_half(self) -> None:
-        key = new_signing_key("ins_1")
-
-        assert repr(key) == "SigningKey(kid='ins_1')"
-        assert key.private_key.key_size == 2048
-        assert set(key.jwk) == {"use", "kty", "kid", "alg", "n", "e"}
-        assert jwt.PyJWK(key.jwk).key.public_numbers() == key.private_key.public_key().public_numbers()
 
 
 class TestFaults:

@@ -13,7 +13,6 @@ file of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -30,7 +29,7 @@ from clerk_views.testing.entitlements import slugs_of
 from clerk_views.testing.faults import Faults
 from clerk_views.testing.frontend import FrontendApi, cors_headers
 from clerk_views.testing.handshakes import Handshakes, session_id_of
-from clerk_views.testing.instance import DEFAULT_PARTIES, Instance
+from clerk_views.testing.instance import Instance
 from clerk_views.testing.listener import HOST, HOSTS, Exchange, Listener
 from clerk_views.testing.machines import (
     LocalMachine,
@@ -41,23 +40,19 @@ from clerk_views.testing.machines import (
 )
 from clerk_views.testing.minting import (
     SigningKey,
-    actor_claim,
     mint,
     new_id,
     overridden,
-    session_claims,
     session_header,
 )
 from clerk_views.testing.organizations import LocalMembership, LocalOrganization, Organizations, Subscription
 from clerk_views.testing.sessions import LocalSession, Sessions
 from clerk_views.testing.sign_in import SignInPages
+from clerk_views.testing.tokens import SessionTokens, words_of
 from clerk_views.testing.webhooks import LocalWebhook, WebhookAnswer, webhook_message
 
 if TYPE_CHECKING:
     from django.test import AsyncClient, Client
-
-#: Keywords of token() for which a slip of the pen would pass for a claim.
-_DISTINCTIVE = ("org_slug", "org_role", "org_permissions", "factor_verification_age", "expires_in", "issued_at")
 
 
 class LocalClerk(Instance):
@@ -117,6 +112,7 @@ class LocalClerk(Instance):
         self._organizations = Organizations()
         self._sessions = Sessions()
         self._machines = Machines()
+        self._tokens = SessionTokens(self, self._organizations, self._sessions)
         self._clients = Clients(self._sessions, production, lambda: self.cookie_suffix, self._browser_token)
         self._handshakes = Handshakes(self._clients, self._organizations, self._browser_token, self._handshake_token)
         self._frontend = FrontendApi(
@@ -367,15 +363,7 @@ class LocalClerk(Instance):
         Args:
             claims: As for token(), laid over what the session says.
         """
-        of_session = {
-            "sid": session.id,
-            "organization": None if "org_id" in claims else session.organization_id,
-            "factor_verification_age": session.factor_ages(claims.get("issued_at")),
-            "actor": session.actor,
-            "pending": session.status == "pending",
-            **({} if session.origin is None else {"azp": session.origin}),
-        }
-        return self.token(session.user_id, **{**of_session, **claims})
+        return self.token(session.user_id, **words_of(session, claims))
 
     def token(
         self,
@@ -438,23 +426,14 @@ class LocalClerk(Instance):
             ValueError: If a role, permission, feature or plan has no place in Clerk's claims, or if both
                 ``organization`` and ``org_id`` are given.
         """
-        for name in claims:
-            if meant := get_close_matches(name, _DISTINCTIVE, 1, 0.93):
-                raise TypeError(f"{name!r} looks like {meant[0]!r}. For a claim of that very name, use minting.mint().")
-        key = key or self.signing_key
-        user_id = id_of(user)
-        base = session_claims(
-            user_id=user_id,
-            session_id=claims["sid"] if "sid" in claims else self._sessions.current(user_id).id,
-            issuer=self.issuer,
-            azp=self.parties[0] if self.parties else DEFAULT_PARTIES[0],
+        return self._tokens.mint(
+            id_of(user),
+            claims,
             version=version,
+            header=header,
             expires_in=expires_in,
             issued_at=issued_at,
-        )
-        named = self._organizations.claims(
-            version,
-            user_id,
+            key=key,
             organization=organization,
             org_id=org_id,
             org_slug=org_slug,
@@ -462,15 +441,10 @@ class LocalClerk(Instance):
             org_permissions=org_permissions,
             features=features,
             plans=plans,
-            default_id=self.instance_id.replace("ins_", "org_"),
+            factor_verification_age=factor_verification_age,
+            actor=actor.id if isinstance(actor, LocalUser) else actor,
+            pending=pending,
         )
-        named["act"] = actor_claim(actor.id if isinstance(actor, LocalUser) else actor)
-        if factor_verification_age is not None:
-            named["fva"] = list(factor_verification_age)
-        if pending:
-            named["sts"] = "pending"
-        claims = overridden({**base, **overridden(named, {})}, claims)
-        return mint(overridden(session_header(key.kid), header or {}), claims, key)
 
     def add_machine(self, name: str = "machine", *, id: str | None = None) -> LocalMachine:
         """
