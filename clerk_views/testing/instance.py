@@ -11,7 +11,6 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from clerk_views.testing.listener import HOSTS
 from clerk_views.testing.minting import SigningKey, base64url, key_pool, new_signing_key
 from clerk_views.testing.webhooks import new_webhook_secret
 from clerk_views.values import PublishableKey
@@ -43,8 +42,6 @@ class Instance:
         secret_key: str | None,
         production: bool,
     ) -> None:
-        if host not in HOSTS:
-            raise ValueError(f"LocalClerk serves this machine only, as {' or '.join(HOSTS)}; not as {host!r}.")
         self.production = production
         self.parties = tuple(DEFAULT_PARTIES if parties is None else parties)
         self._host = host

@@ -34,15 +34,11 @@ from clerk_views.testing.listener import HOST, HOSTS, Exchange, Listener
 from clerk_views.testing.machines import (
     LocalMachine,
     Machines,
-    m2m_header,
-    machine_claims,
-    oauth_header,
 )
 from clerk_views.testing.minting import (
     SigningKey,
     mint,
     new_id,
-    overridden,
     session_header,
 )
 from clerk_views.testing.organizations import LocalMembership, LocalOrganization, Organizations, Subscription
@@ -102,6 +98,8 @@ class LocalClerk(Instance):
         packages: Path | str | None = None,
         host: str = HOST,
     ) -> None:
+        if host not in HOSTS:
+            raise ValueError(f"LocalClerk serves this machine only, as {' or '.join(HOSTS)}; not as {host!r}.")
         super().__init__(host=host, port=port, parties=parties, secret_key=secret_key, production=production)
         self.session_lifetime = session_lifetime
         self.packages = None if packages is None else Path(packages)
@@ -111,7 +109,7 @@ class LocalClerk(Instance):
         self._directory = Directory()
         self._organizations = Organizations()
         self._sessions = Sessions()
-        self._machines = Machines()
+        self._machines = Machines(self)
         self._tokens = SessionTokens(self, self._organizations, self._sessions)
         self._clients = Clients(self._sessions, production, lambda: self.cookie_suffix, self._browser_token)
         self._handshakes = Handshakes(self._clients, self._organizations, self._browser_token, self._handshake_token)
@@ -310,8 +308,7 @@ class LocalClerk(Instance):
             plans: Slugs, such as "pro", without a scope; none for an end to all plans.
             features: Slugs of what comes with them, likewise.
         """
-        holder_id = holder if isinstance(holder, str) else holder.id
-        self._organizations.subscribe(holder_id, Subscription(slugs_of(plans), slugs_of(features)))
+        self._organizations.subscribe(id_of(holder), Subscription(slugs_of(plans), slugs_of(features)))
 
     def open_session(
         self,
@@ -475,15 +472,7 @@ class LocalClerk(Instance):
             claims: Custom claims.
             expires_in: Seconds; None for never.
         """
-        members = {"type": "api_key", "name": name, "description": None, "created_by": None, "last_used_at": None}
-        return self._machines.create(
-            "api_key",
-            subject if isinstance(subject, str) else subject.id,
-            scopes,
-            expires_in,
-            claims=None if claims is None else dict(claims),
-            **members,
-        )
+        return self._machines.create_api_key(id_of(subject), scopes, claims, expires_in, name)
 
     def m2m_token(
         self,
@@ -507,13 +496,9 @@ class LocalClerk(Instance):
             header: Of a JWT: members to add to the header or to change; None as a value removes one.
             key: Of a JWT: what to sign with and to name; None for the current one.
         """
-        subject = machine if isinstance(machine, str) else machine.id
-        if not jwt:
-            own = None if claims is None else dict(claims)
-            return self._machines.create("m2m_token", subject, scopes, expires_in, claims=own, last_used_at=None)
-        key = key or self.signing_key
-        told = {**machine_claims(subject, self.issuer, expires_in), "scopes": " ".join(scopes)}
-        return mint(overridden(m2m_header(key.kid), header or {}), overridden(told, claims or {}), key)
+        if jwt:
+            return self._machines.m2m_jwt(id_of(machine), scopes, claims, expires_in, header, key)
+        return self._machines.m2m_token(id_of(machine), scopes, claims, expires_in)
 
     def oauth_token(
         self,
@@ -536,12 +521,9 @@ class LocalClerk(Instance):
             claims: Of a JWT: claims to add or to change; None as a value removes one. Opaque ones have none.
             expires_in: See m2m_token(); likewise the other three.
         """
-        if not jwt:
-            members = {"client_id": client_id, "type": "oauth:access_token"}
-            return self._machines.create("oauth_token", id_of(user), scopes, expires_in, **members)
-        key = key or self.signing_key
-        told = {**machine_claims(id_of(user), self.issuer, expires_in), "client_id": client_id, "scp": list(scopes)}
-        return mint(overridden(oauth_header(key.kid), header or {}), overridden(told, claims or {}), key)
+        if jwt:
+            return self._machines.oauth_jwt(id_of(user), scopes, client_id, claims, expires_in, header, key)
+        return self._machines.oauth_token(id_of(user), scopes, client_id, expires_in)
 
     def revoke_machine_token(self, token: str) -> None:
         """Revoke an opaque machine token: Clerk says so from now on. Raises LookupError if there is no such token."""
