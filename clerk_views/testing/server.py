@@ -23,24 +23,16 @@ from django.utils.text import slugify
 from clerk_views.testing import packages as npm
 from clerk_views.testing.backend import BackendApi
 from clerk_views.testing.calls import Calls
-from clerk_views.testing.clients import Clients, LocalClient
+from clerk_views.testing.clients import Clients
 from clerk_views.testing.directory import Directory, LocalUser, id_of, now_ms, user_body
 from clerk_views.testing.entitlements import slugs_of
 from clerk_views.testing.faults import Faults
 from clerk_views.testing.frontend import FrontendApi, cors_headers
-from clerk_views.testing.handshakes import Handshakes, session_id_of
+from clerk_views.testing.handshakes import Handshakes
 from clerk_views.testing.instance import Instance
 from clerk_views.testing.listener import HOST, HOSTS, Exchange, Listener
-from clerk_views.testing.machines import (
-    LocalMachine,
-    Machines,
-)
-from clerk_views.testing.minting import (
-    SigningKey,
-    mint,
-    new_id,
-    session_header,
-)
+from clerk_views.testing.machines import LocalMachine, Machines
+from clerk_views.testing.minting import SigningKey, new_id
 from clerk_views.testing.organizations import LocalMembership, LocalOrganization, Organizations, Subscription
 from clerk_views.testing.sessions import LocalSession, Sessions
 from clerk_views.testing.sign_in import SignInPages
@@ -111,23 +103,15 @@ class LocalClerk(Instance):
         self._sessions = Sessions()
         self._machines = Machines(self)
         self._tokens = SessionTokens(self, self._organizations, self._sessions)
-        self._clients = Clients(self._sessions, production, lambda: self.cookie_suffix, self._browser_token)
-        self._handshakes = Handshakes(self._clients, self._organizations, self._browser_token, self._handshake_token)
+        self._clients = Clients(self, self._directory, self._sessions, self._browser_token)
+        self._handshakes = Handshakes(self, self._clients, self._organizations, self._browser_token)
         self._frontend = FrontendApi(
-            self._directory,
-            self._organizations,
-            self._sessions,
-            self._clients,
-            mint=self._browser_token,
-            sign_in=self._sign_in,
-            environment=self._environment,
-        )
-        self._pages = SignInPages(
-            self._clients, self._directory, self._organizations, self._sign_in_on_the_page, self._sign_out_on_the_page
+            self, self._directory, self._organizations, self._sessions, self._clients, self._browser_token
         )
         self._backend = BackendApi(
             self, self._directory, self._organizations, self._sessions, self._handshakes, self._machines
         )
+        self._pages = SignInPages(self._clients, self._directory, self._organizations)
 
     def __repr__(self) -> str:
         return f"<LocalClerk on port {self._port}{'' if self._server else ', stopped'}>"
@@ -554,12 +538,7 @@ class LocalClerk(Instance):
         stands for the browser of the token's session, so that a handshake finds it again. Each also with this
         instance's suffix.
         """
-        cookies = {"__session": token, "__client_uat": str(int(signed_in_at))}
-        if not self.production:
-            session = self._sessions.find(session_id_of(token) or "")
-            client = self._clients.get(session.client_id if session else None)
-            cookies["__clerk_db_jwt"] = self._clients.development_browser(client)
-        return cookies | {f"{name}_{self.cookie_suffix}": value for name, value in cookies.items()}
+        return self._clients.cookies_for(token, signed_in_at)
 
     def webhook(
         self,
@@ -638,49 +617,6 @@ class LocalClerk(Instance):
         if "organization_id" in claims:
             claims["organization"] = claims.pop("organization_id")
         return self.session_token(session, expires_in=self.session_lifetime, **claims)
-
-    def _handshake_token(self, claims: Mapping[str, Any]) -> str:
-        return mint(session_header(self.signing_key.kid), claims, self.signing_key)
-
-    def _sign_in(
-        self, client: LocalClient, user: LocalUser, origin: str | None, organization_id: str | None = None
-    ) -> LocalSession:
-        self._clients.sign_out(client)  # one account at a time, as in an instance without multiple sessions
-        self._directory.update(user, {"last_sign_in_at": now_ms(), "updated_at": user.data["updated_at"]})
-        return self.open_session(user, organization_id, origin, client_id=client.id)
-
-    def _sign_in_on_the_page(
-        self, exchange: Exchange, user: LocalUser, organization_id: str | None, origin: str
-    ) -> list[str]:
-        client = self._clients.find(exchange, {}) or self._clients.get()
-        self._sign_in(client, user, origin, organization_id)
-        return [self._clients.own_cookie(client), *self._clients.directives(client, origin)]
-
-    def _sign_out_on_the_page(self, exchange: Exchange) -> list[str]:
-        client = self._clients.find(exchange, {})
-        if client:
-            self._clients.sign_out(client)
-        # A test may have given a browser nothing but the session's own cookies. The token may have expired since.
-        for name in ("__session", f"__session_{self.cookie_suffix}"):
-            session = self._sessions.find(session_id_of(exchange.cookies.get(name)) or "")
-            if session:
-                session.end()
-        # A zero in __client_uat says "signed out", which is more than the absence of that cookie would.
-        return [*self._clients.session_cookies(None, None), *self._clients.clock_cookies(None)]
-
-    def _environment(self) -> dict[str, Any]:
-        """Return what clerk-js reads of the instance; what is left out has its defaults there."""
-        return {
-            "auth_config": {"single_session_mode": True},
-            "display_config": {
-                "application_name": "LocalClerk",
-                "instance_environment_type": "production" if self.production else "development",
-                "sign_in_url": f"{self.url}/sign-in",
-                "sign_up_url": f"{self.url}/sign-in",
-                "after_sign_out_one_url": f"{self.url}/sign-in",
-            },
-            "organization_settings": {"enabled": True},
-        }
 
     def _handle(self, exchange: Exchange) -> None:
         parts = urlsplit(exchange.path)
