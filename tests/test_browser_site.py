@@ -137,7 +137,7 @@ def clerk(site: World) -> Iterator[LocalClerk]:
 
 @pytest.fixture
 def ada(clerk: LocalClerk) -> LocalUser:
-    return clerk.add_user(first_name="Ada", image_url="")
+    return clerk.add_user(first_name="Ada")
 
 
 def press(browser: Browser, text: str) -> None:
@@ -365,7 +365,7 @@ def scripted(request: pytest.FixtureRequest, tmp_path: Path, clerk_packages: Pat
 
 def test_clerks_own_script_keeps_the_session_fresh_on_a_page(browser: Browser, scripted: World) -> None:
     clerk = scripted.clerk
-    ada = clerk.add_user(first_name="Ada", image_url="")
+    ada = clerk.add_user(first_name="Ada")
     sign_in(browser, scripted, ada)
     browser.wait_for("document.querySelector('.account .cl-userButtonTrigger')")
     first = browser.cookies["__session"]["value"]
