@@ -427,13 +427,12 @@ def config() -> Config:
     The same object comes back as long as no value has changed, so what belongs to one configuration (keys, verdicts,
     connections) can be held by it. ``override_settings`` needs no help: values are compared at each call.
     """
-    now = _now()
     latest = _latest
-    return latest.config if latest is not None and latest.stand(now) else _read_anew(now)
+    return latest.config if latest is not None and latest.stand(_now()) else _read_anew()
 
 
 @sensitive_variables()
-def _read_anew(now: list[Any]) -> Config:
+def _read_anew() -> Config:
     global _latest
-    _latest = _Latest(now, Config(read_raw()))
-    return _latest.config
+    _latest = latest = _Latest(_now(), Config(read_raw()))
+    return latest.config

@@ -64,7 +64,7 @@ def load_user(request: Any, *, offline: bool = False) -> Any:
     if memo.user_error is not None:
         raise memo.user_error
     if memo.user is None:
-        state = authenticate(request, offline=offline)
+        state = memo.state or authenticate(request, offline=offline)
         try:
             if state.verdict is None or not state.auth_if_pending_allowed.is_authenticated:
                 raise AccountRefused("session-token-missing", "nobody is signed in")
