@@ -348,6 +348,17 @@ def test_django_asks_clerk_for_permissions_first(
 
 
 @pytest.mark.django_db
+def test_users_of_django_itself_are_asked_about_as_ever(ask: Callable[..., Any]) -> None:
+    root = get_user_model()._default_manager.create(username="root", is_superuser=True)
+    call = re.search(r"`client\.force_login\(user, (\w+)=\"(.*)\"\)`", README)
+    assert call
+    client = Client()
+    client.force_login(root, **{call[1]: call[2]})
+    assert client.get("/may-create/").json() == {"ok": True}
+    assert Client().get("/may-create/").json() == {"ok": False}
+
+
+@pytest.mark.django_db
 def test_templates_ask_for_permissions_as_the_text_says(ask: Callable[..., Any]) -> None:
     assert ask("/perms/", **granted(CREATE)) == {"shown": "yes"}
     assert ask("/perms/", **granted("org:invoices:delete")) == {"shown": ""}
@@ -369,6 +380,12 @@ def test_by_hand_it_is_as_at_the_doors(ask: Callable[..., Any], local_clerk: Loc
     assert (response.status_code, response.json()) == (401, {"code": "session-pending"})
     get_user_model()._default_manager.update(is_active=False)
     assert ask("/by-hand/") == 403
+
+
+@pytest.mark.django_db
+def test_a_sync_is_for_clients_or_admins(ask: Callable[..., Any]) -> None:
+    assert ask("/sync/", **ADMIN) == {"client": None, "user": ADA}
+    assert ask("/sync/", **MEMBER) == 403
 
 
 @pytest.mark.django_db
