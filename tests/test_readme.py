@@ -682,6 +682,9 @@ def test_the_table_of_settings_is_the_codes() -> None:
 def test_local_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+    headings = re.findall(r"^##+ (.*)$", README, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    assert anchors.issuperset(re.findall(r"\]\(#([^)]+)\)", README))
 
 
 def test_the_import_table_names_what_exists() -> None:
