@@ -75,7 +75,8 @@ class Project:
             "from mysite import settings\n"
             "from mysite.settings import *\n"
             f"stand_in = {clerk.settings(CLERK_AUTH_PARTIES=[self.url])!r}\n"
-            "if hasattr(settings, 'CLERK_SIGN_IN_URL'): del stand_in['CLERK_SIGN_IN_URL']\n"
+            "for name in ('CLERK_SIGN_IN_URL', 'CLERK_SIGN_UP_URL'):\n"
+            "    if hasattr(settings, name): del stand_in[name]\n"
             "globals().update(stand_in)\n"
         )
 
