@@ -18,6 +18,7 @@ from django.test import Client, RequestFactory
 
 from clerk_views import answers
 from clerk_views.testing import LocalClerk
+from clerk_views.testing.minting import mint, session_header
 from tests.conftest import World
 from tests.doors import MIDDLEWARE
 from tests.test_conf import publishable_key
@@ -669,6 +670,19 @@ class TestSignOut:
     def test_without_a_publishable_key_the_plain_cookies_go(self, settings: Any) -> None:
         settings.CLERK_PUBLISHABLE_KEY = ""
         assert {*Client().post(SIGN_OUT).cookies} == {"__session", "__client_uat", "__refresh"}
+
+    def test_a_session_that_is_under_way_twice_ends_once(
+        self, local_clerk: LocalClerk, each_world: World, session: Any
+    ) -> None:
+        token = local_clerk.session_token(session)
+        hold(each_world.client, local_clerk, token)
+        directives = [f"__session={local_clerk.session_token(session)}; Path=/"]
+        header = session_header(local_clerk.signing_key.kid)
+        brought = mint(header, {"handshake": directives}, local_clerk.signing_key)
+        each_world.client.cookies["__clerk_handshake"] = brought
+        assert each_world.post(SIGN_OUT).status_code == 303
+        assert session.status == "revoked"
+        assert local_clerk.calls.count("/v1/sessions/{id}/revoke") == 1
 
     def test_over_https_cookies_are_secure(self) -> None:
         assert Client().post(SIGN_OUT, secure=True).cookies["__client_uat"]["secure"]
