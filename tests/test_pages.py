@@ -12,6 +12,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
+from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.middleware.csrf import get_token
 from django.test import Client, RequestFactory
@@ -350,8 +351,10 @@ class TestOtherSites:
     def test_a_satellite_asks_for_the_primary_session(self, settings: Any, path: str) -> None:
         settings.CLERK_IS_SATELLITE = True
         settings.CLERK_DOMAIN = "satellite.example"
-        settings.CLERK_SIGN_IN_URL = "https://primary.example/sign-in"
-        settings.CLERK_SIGN_UP_URL = "https://primary.example/sign-up"
+        settings.CLERK_AUTH_PARTIES = ["https://primary.example", "https://satellite.example"]
+        settings.CLERK_SIGN_IN_URL = f"https://primary.example{SIGN_IN}"
+        settings.CLERK_SIGN_UP_URL = f"https://primary.example{SIGN_UP}"
+        assert run_checks(tags=["clerk_views"]) == []
         response = Client().get(path, {"next": "/x?a=1"}, headers=PAGE)
         back = urlsplit(way_back(response))
         assert (back.scheme, back.netloc) == ("http", "testserver")
