@@ -295,7 +295,7 @@ def _is_ours(address: SplitResult, values: Mapping[str, Any]) -> bool:
     if not address.netloc:
         return True
     if values["CLERK_IS_SATELLITE"]:
-        return address.netloc == values["CLERK_DOMAIN"]
+        return bool(address.netloc == values["CLERK_DOMAIN"])
     return f"{address.scheme}://{address.netloc}" in values["CLERK_AUTH_PARTIES"]
 
 
