@@ -22,7 +22,8 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import Error, connections, router
 
 from clerk_views import rows
-from clerk_views.api import Budget, get_api
+from clerk_views.api import get_api
+from clerk_views.calls import Budget
 from clerk_views.conf import Config
 from clerk_views.conf import config as current_config
 from clerk_views.entries import CLOCKS, complain

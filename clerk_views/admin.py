@@ -19,7 +19,8 @@ from django.utils.formats import localize
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from clerk_views.api import Budget, get_api
+from clerk_views.api import get_api
+from clerk_views.calls import Budget
 from clerk_views.conf import config
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable, UserNotFound
 from clerk_views.models import ClerkAccount

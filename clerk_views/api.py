@@ -1,8 +1,7 @@
 """
 What does Clerk's API say? The only module that asks it, through Clerk's own SDK.
 
-Every answer arrives within the caller's Budget or is a ClerkUnavailable. While the API fails it is left alone for some
-seconds and nobody waits for it.
+Each method is one question to it. When it may be asked, and what an answer that fails to come means, says calls.py.
 """
 
 from __future__ import annotations
@@ -10,23 +9,21 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
-import logging
 import os
-import re
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Container, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable, Container, Mapping
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from django.core.exceptions import ImproperlyConfigured
 
+from clerk_views.calls import CALL_LIMIT, Budget, Calls
 from clerk_views.conf import Config
-from clerk_views.exceptions import ClerkUnavailable, TokenRefused, UserNotFound
+from clerk_views.exceptions import TokenRefused, UserNotFound
+from clerk_views.floods import Flood, Refused
+from clerk_views.payloads import error_code, list_of, readable
 from clerk_views.values import CLERK_API_VERSION
 
 if TYPE_CHECKING:  # the SDK is imported on the first call
@@ -35,23 +32,13 @@ if TYPE_CHECKING:  # the SDK is imported on the first call
 
     from clerk_views.transport import Transport
 
-logger = logging.getLogger("clerk_views")
-
-CALL_LIMIT = 3.0  # seconds for one call, its retry included
-FAILURES_TO_OPEN = 3
-PAUSE = 5.0  # seconds
-LONGEST_PAUSE = 60.0  # seconds
 API_VERSION = "2025-11-10"  # the SDK's own, so that users look alike whoever asks
 MAX_PAGE = 32 * 1024 * 1024  # bytes; 500 users with all their metadata
-MAX_CALLS = 10  # at the same time in this process
 MAX_APIS = 8
-LOG_INTERVAL = 60.0  # seconds
 
-# Anybody can make up a nonce, and each costs a call. Clerk's rate limit is for those who mean it (I6). A tenth of what
-# Clerk allows a production instance.
+# A tenth of what Clerk allows a production instance.
 MAX_REFUSED_NONCES = 100  # within the window
 REFUSED_NONCES_WINDOW = 10.0  # seconds
-# The same goes for machine tokens, but for those that were good a while ago.
 MAX_REFUSED_TOKENS = 100  # within the window
 REFUSED_TOKENS_WINDOW = 10.0  # seconds
 # A session whose refresh was refused is not asked about again meanwhile; its browser has a handshake instead.
@@ -60,123 +47,9 @@ MAX_REFUSED_REFRESHES = 1024  # kept
 
 # What is answered about the thing that was asked for. The rest is about us, or about the API.
 REFUSALS = frozenset(range(400, 500)) - {408, 429}
-TOKEN_REFUSALS = frozenset({400, 404, 410, 422})
+CLEAR_REFUSALS = frozenset({400, 404, 410, 422})  # the others may be about our key
 
 T = TypeVar("T")
-
-
-class Budget:
-    """
-    The seconds one request may spend waiting for Clerk. What it does besides costs nothing.
-
-    Belongs to one request, hence to one thread at a time.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._left = seconds
-        self._since: float | None = None
-
-    @property
-    def remaining(self) -> float:
-        """Seconds left; zero or less when there are none."""
-        return self._left if self._since is None else self._left - (time.monotonic() - self._since)
-
-    @contextmanager
-    def spending(self) -> Iterator[None]:
-        """Count the time that the block takes."""
-        self._since = time.monotonic()
-        try:
-            yield
-        finally:
-            self._left, self._since = self.remaining, None
-
-
-class ClerkObject:
-    """
-    A JSON object read as the SDK's models are: by attribute, missing ones None. Read-only.
-
-    Stands in where the SDK's own models cannot parse what Clerk sent, as after a change of Clerk's API. Metadata
-    stay plain dictionaries, as they are in the SDK's models.
-    """
-
-    __slots__ = ("_data",)
-
-    def __init__(self, data: dict[str, Any]) -> None:
-        object.__setattr__(self, "_data", data)
-
-    @property
-    def model_fields_set(self) -> set[str]:
-        """What the answer told, under the name that the SDK's models have for it."""
-        return set(self._data)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        value = self._data.get(name)
-        return value if name.endswith("_metadata") else _readable(value)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{name} cannot be set: this is what Clerk's API answered.")
-
-    def __reduce__(self) -> tuple[type[ClerkObject], tuple[dict[str, Any]]]:
-        return ClerkObject, (self._data,)  # receivers of our signals copy and pickle it
-
-    def __repr__(self) -> str:
-        return f"<ClerkObject {self.id!r}>"
-
-
-def _readable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return ClerkObject(value)
-    if isinstance(value, list):
-        return [_readable(item) for item in value]
-    return value
-
-
-class _Breaker:
-    """
-    Leaves an API that keeps failing alone for a while; then one call at a time finds out whether it is back.
-
-    ``enter`` says whether a call is such a probe, and exactly one of ``succeeded`` and ``failed`` follows it.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._failures = 0
-        self._open_until: float | None = None  # on the monotonic clock
-        self._probing = False
-
-    @property
-    def time_left(self) -> float:
-        until = self._open_until
-        return 0.0 if until is None else max(0.0, until - time.monotonic())
-
-    def check(self) -> None:
-        """Refuse at once while the API is left alone."""
-        if self._open_until is not None and (self._probing or self.time_left > 0):
-            raise ClerkUnavailable(
-                "upstream-unavailable", "Clerk's API keeps failing and is left alone", retry_after=self.time_left or 1
-            )
-
-    def enter(self) -> bool:
-        with self._lock:
-            self.check()
-            self._probing = self._open_until is not None
-            return self._probing
-
-    def succeeded(self, probe: bool) -> None:
-        with self._lock:
-            # A call from before the trouble proves nothing about now, nor does it end a pause Clerk asked for.
-            if probe or self._open_until is None:
-                self._failures, self._open_until, self._probing = 0, None, False
-
-    def failed(self, probe: bool, *, pause: float = PAUSE, at_once: bool = False) -> None:
-        with self._lock:
-            self._failures += FAILURES_TO_OPEN if at_once else 1
-            if probe:
-                self._probing = False
-            if self._failures >= FAILURES_TO_OPEN:
-                self._open_until = max(self._open_until or 0.0, time.monotonic() + pause)
 
 
 class ClerkApi:
@@ -188,17 +61,16 @@ class ClerkApi:
     """
 
     def __init__(self, secret_key: str, api_url: str, timeout: float, key_setting: str = "CLERK_SECRET_KEY") -> None:
-        self._key_setting = key_setting
         self._secret_key = secret_key
         self._api_url = api_url
         self._timeout = timeout
         self._lock = threading.Lock()
         self._opened: tuple[Clerk, Transport] | None = None
-        self._breaker = _Breaker()
-        self._logged: dict[int, float] = {}
-        self._refused_nonces: dict[str, tuple[float, str]] = {}  # by digest, the oldest first
-        self._refused_refreshes: dict[str, tuple[float, str]] = {}
-        self._refused_tokens: deque[float] = deque(maxlen=MAX_REFUSED_TOKENS)
+        self._calls = Calls(api_url, key_setting)
+        self._refused_nonces = Refused(MAX_REFUSED_NONCES)  # for good: a nonce does not become valid
+        self._nonce_flood = Flood("nonces", MAX_REFUSED_NONCES, REFUSED_NONCES_WINDOW)
+        self._refused_refreshes = Refused(MAX_REFUSED_REFRESHES, REFUSED_REFRESH_PAUSE)
+        self._token_flood = Flood("machine tokens", MAX_REFUSED_TOKENS, REFUSED_TOKENS_WINDOW)
 
     def __repr__(self) -> str:
         return f"<ClerkApi at {self._api_url}>"
@@ -220,7 +92,7 @@ class ClerkApi:
     @property
     def retry_after(self) -> float:
         """Seconds for which the API is left alone; 0 when it may be asked."""
-        return self._breaker.time_left
+        return self._calls.retry_after
 
     def close(self) -> None:
         """Close the connections. Calls under way open new ones, so nobody loses an answer."""
@@ -236,20 +108,11 @@ class ClerkApi:
             ClerkUnavailable: There is no answer, or none with a list of keys.
         """
         jwks = self.sdk.jwks  # imported here, before time counts
-        from clerk_backend_api.models import ResponseValidationError
 
         def fetch() -> list[Any]:
-            found: Any
-            try:
-                found = jwks.get_jwks().model_dump()
-            except ResponseValidationError as error:
-                found = _lenient(error)  # one odd entry must not cost us the others
-            entries = found.get("keys") if isinstance(found, dict) else None
-            if not isinstance(entries, list):
-                raise ValueError("no list of keys")
-            return entries
+            return list_of("keys", _lenient(lambda: jwks.get_jwks().model_dump()))
 
-        return self._call(fetch, budget)
+        return self._calls.make(fetch, budget)
 
     def get_user(self, user_id: str, budget: Budget) -> Any:
         """
@@ -262,27 +125,20 @@ class ClerkApi:
         if not 0 < len(user_id) <= 256:
             raise UserNotFound("no id has this length")
         users = self.sdk.users  # imported here, before time counts
-        from clerk_backend_api.models import ClerkBaseError, ResponseValidationError
-
-        # The SDK puts the id into the path as it is, and httpx would follow dots out of it (TOK-10).
-        segment = quote(user_id, safe="", errors="replace").replace(".", "%2E")
+        from clerk_backend_api.models import ClerkBaseError
 
         def fetch() -> Any:
-            user: Any
             try:
-                user = users.get(user_id=segment)
+                user = readable(_lenient(lambda: users.get(user_id=_segment(user_id))))
             except ClerkBaseError as error:
-                if error.status_code == 404 and error.headers.get("content-type") != "text/html":
-                    # Clerk never answers in HTML; what stands in front of it may, when it cannot find Clerk.
+                if _is_clerks(error, {404}):
                     raise UserNotFound from None
-                if not isinstance(error, ResponseValidationError):
-                    raise
-                user = _readable(_lenient(error))
+                raise
             if getattr(user, "id", None) != user_id:
                 raise ValueError("not the user that was asked for")
             return user
 
-        return self._call(fetch, budget)
+        return self._calls.make(fetch, budget)
 
     def revoke_session(self, session_id: str, budget: Budget) -> bool:
         """
@@ -292,26 +148,20 @@ class ClerkApi:
             ClerkUnavailable: There is no answer; the session may go on.
         """
         sessions = self.sdk.sessions  # imported here, before time counts
-        from clerk_backend_api.models import ClerkBaseError, ResponseValidationError
-
-        segment = quote(session_id, safe="", errors="replace").replace(".", "%2E")
+        from clerk_backend_api.models import ClerkBaseError
 
         def revoke() -> bool:
-            session: Any
             try:
-                session = sessions.revoke(session_id=segment)
+                session = readable(_lenient(lambda: sessions.revoke(session_id=_segment(session_id))))
             except ClerkBaseError as error:
-                # About this session alone: no reason to leave the API alone, as other failures are.
-                if error.status_code in (400, 404, 410, 422) and error.headers.get("content-type") != "text/html":
+                if _is_clerks(error, CLEAR_REFUSALS):
                     return False
-                if not isinstance(error, ResponseValidationError):
-                    raise
-                session = _readable(_lenient(error))
+                raise
             if getattr(session, "id", None) != session_id:
                 raise ValueError("not the session that was to be ended")
             return True
 
-        return self._call(revoke, budget)
+        return self._calls.make(revoke, budget)
 
     def get_handshake_payload(self, nonce: str, budget: Budget) -> list[Any]:
         """
@@ -325,24 +175,9 @@ class ClerkApi:
             ClerkUnavailable: There is no answer, or none with a list; or too many nonces were refused of late.
         """
         digest = hashlib.sha256(nonce.encode()).hexdigest()
-        now = time.monotonic()
-        with self._lock:
-            refused = list(self._refused_nonces.values())
-            _, reason = self._refused_nonces.get(digest, (0.0, None))
-        if reason is not None:
-            raise TokenRefused(reason, "refused before, and a nonce does not become good")
-        left = refused[0][0] + REFUSED_NONCES_WINDOW - now if len(refused) >= MAX_REFUSED_NONCES else 0
-        if left > 0:
-            raise ClerkUnavailable("upstream-unavailable", "too many nonces were refused", retry_after=left)
         path = "/v1/clients/handshake_payload"
-        try:
-            return self._ask("GET", path, budget, _list_of("directives"), query={"nonce": nonce})
-        except TokenRefused as error:
-            with self._lock:
-                while len(self._refused_nonces) >= MAX_REFUSED_NONCES:
-                    del self._refused_nonces[next(iter(self._refused_nonces))]
-                self._refused_nonces[digest] = (now, error.reason)
-            raise
+        with self._refused_nonces.asking(digest), self._nonce_flood.asking():
+            return self._ask("GET", path, budget, partial(list_of, "directives"), query={"nonce": nonce})
 
     def refresh_session(self, session_id: str, body: Mapping[str, Any], suffixed: bool, budget: Budget) -> list[Any]:
         """
@@ -359,20 +194,10 @@ class ClerkApi:
             TokenRefused: Clerk does not renew it; the reason is Clerk's own code.
             ClerkUnavailable: There is no answer, or none with a list.
         """
-        until, reason = self._refused_refreshes.get(session_id, (0.0, ""))
-        if time.monotonic() < until:
-            raise TokenRefused(reason, "refused a moment ago")
         query = {"suffixed_cookies": "true"} if suffixed else {}
         path = f"/v1/sessions/{session_id}/refresh"
-        try:
-            return self._ask("POST", path, budget, _list_of("cookies"), query=query, body=body)
-        except TokenRefused as refused:
-            with self._lock:
-                while len(self._refused_refreshes) >= MAX_REFUSED_REFRESHES:
-                    del self._refused_refreshes[next(iter(self._refused_refreshes))]
-                self._refused_refreshes.pop(session_id, None)
-                self._refused_refreshes[session_id] = (time.monotonic() + REFUSED_REFRESH_PAUSE, refused.reason)
-            raise
+        with self._refused_refreshes.asking(session_id):
+            return self._ask("POST", path, budget, partial(list_of, "cookies"), query=query, body=body)
 
     def verify_machine_token(
         self, path: str, body: Mapping[str, str], budget: Budget, read: Callable[[Any], T], *, known: bool
@@ -389,16 +214,8 @@ class ClerkApi:
             TokenRefused: Clerk knows no such token, or ``read`` refuses it.
             ClerkUnavailable: There is no answer, or none about the token; or too many were refused of late.
         """
-        now = time.monotonic()
-        if len(self._refused_tokens) == MAX_REFUSED_TOKENS and not known:
-            left = self._refused_tokens[0] + REFUSED_TOKENS_WINDOW - now
-            if left > 0:
-                raise ClerkUnavailable("upstream-unavailable", "too many machine tokens were refused", retry_after=left)
-        try:
-            return self._ask("POST", path, budget, read, body=body, refusals=TOKEN_REFUSALS, retry=True)
-        except TokenRefused:
-            self._refused_tokens.append(now)
-            raise
+        with self._token_flood.asking(known=known):
+            return self._ask("POST", path, budget, read, body=body, refusals=CLEAR_REFUSALS, retry=True)
 
     def _ask(
         self,
@@ -445,14 +262,14 @@ class ClerkApi:
             answer = transport.handle_request(request)
             text = answer.content.decode("utf-8", "replace")
             if answer.status_code in refusals:
-                code = _error_code(text)
+                code = error_code(text)
                 if code is not None and code != "clerk_key_invalid":
                     raise TokenRefused(code, f"status {answer.status_code}")
             if answer.status_code != 200:
                 raise SDKError("API error occurred", answer, text)
             return read(json.loads(text))
 
-        return self._call(fetch, budget, retry=retry)
+        return self._calls.make(fetch, budget, retry=retry)
 
     def list_users(self, budget: Budget, *, limit: int, offset: int) -> list[Any]:
         """
@@ -468,15 +285,17 @@ class ClerkApi:
             ClerkUnavailable: There is no answer, or none with a list.
         """
         client = self.sdk.sdk_configuration.client  # imported here, before time counts
+        from clerk_views.transport import up_to
 
         def fetch() -> list[Any]:
             query = {"limit": limit, "offset": offset, "order_by": "+created_at"}
-            page = _readable(self._get(client, "/users", query, budget.remaining))
+            with up_to(MAX_PAGE):
+                page = readable(self._get(client, "/users", query, budget.remaining))
             if not isinstance(page, list):
                 raise ValueError("no list of users")
             return page
 
-        return self._call(fetch, budget, limit=budget.remaining, most=MAX_PAGE)
+        return self._calls.make(fetch, budget, limit=budget.remaining)
 
     def count_users(self, budget: Budget) -> int:
         """Return how many users there are. Raises ClerkUnavailable if there is no answer, or none with a number."""
@@ -489,7 +308,7 @@ class ClerkApi:
                 raise ValueError("no number of users")
             return number
 
-        return self._call(fetch, budget)
+        return self._calls.make(fetch, budget)
 
     def _get(self, client: Any, path: str, query: Mapping[str, Any], seconds: float) -> Any:
         """
@@ -522,7 +341,7 @@ class ClerkApi:
             ClerkUnavailable: There is no answer, or none with a list.
         """
         domains = self.sdk.domains  # imported here, before time counts
-        return self._call(lambda: [domain.frontend_api_url for domain in domains.list().data], budget)
+        return self._calls.make(lambda: [domain.frontend_api_url for domain in domains.list().data], budget)
 
     @property
     def clock_difference(self) -> float | None:
@@ -535,167 +354,30 @@ class ClerkApi:
         except (ValueError, TypeError, OverflowError):
             return None
 
-    def _call(
-        self,
-        fetch: Callable[[], T],
-        budget: Budget,
-        *,
-        retry: bool = True,
-        limit: float = CALL_LIMIT,
-        most: int | None = None,
-    ) -> T:
-        with budget.spending():
-            self._breaker.check()
-            if budget.remaining <= 0 or not _slots.acquire(timeout=budget.remaining):
-                raise ClerkUnavailable(
-                    "upstream-timeout", "no time left to ask Clerk", retry_after=self.retry_after or 1
-                )
-            try:
-                return self._visit(fetch, min(limit, budget.remaining), retry, most)
-            finally:
-                _slots.release()
 
-    def _visit(self, fetch: Callable[[], T], seconds: float, retry: bool, most: int | None) -> T:
-        import httpx
-        from clerk_backend_api.models import ClerkBaseError, NoResponseError
+def _lenient(ask: Callable[[], Any]) -> Any:
+    """Return what the SDK finds or, where one odd member keeps its models from fitting, the JSON that was sent."""
+    from clerk_backend_api.models import ResponseValidationError
 
-        probe = self._breaker.enter()
-        # Nothing but httpx's own errors is named as a cause: the SDK's carry the answer's body in their text.
-        try:
-            answer = _in_time(fetch, seconds, retry, most)
-        except (UserNotFound, TokenRefused):  # a definite answer
-            self._breaker.succeeded(probe)
-            raise
-        except ClerkBaseError as error:
-            raise self._refused(error, probe) from None
-        except httpx.HTTPError as error:
-            raise self._unreachable(error, probe) from error
-        except (httpx.InvalidURL, NoResponseError, ValueError, RuntimeError) as error:
-            # RuntimeError: JSON nested too deeply, or no thread to be had.
-            raise self._unavailable(probe, f"an answer of no use ({type(error).__name__})", answered=True) from None
-        except BaseException:
-            self._breaker.failed(probe)  # interrupted; whoever probes must say that it is over
-            raise
-        self._breaker.succeeded(probe)
-        return answer
-
-    def _refused(self, error: ClerkBaseError, probe: bool) -> ClerkUnavailable:
-        status = error.status_code
-        detail = f"status {status}"
-        pause = _pause(error.headers.get("retry-after"))
-        if status in (401, 403):
-            self._log_rarely(
-                logging.CRITICAL,
-                "Clerk's API refuses %s (status %d). What is known here still serves, nothing new can be fetched. "
-                "Compare the key with Clerk's dashboard.",
-                self._key_setting,
-                status,
-            )
-            return self._unavailable(probe, detail, reason="secret-key-invalid", answered=True)
-        return self._unavailable(probe, detail, pause=pause, at_once=status == 429, answered=True)
-
-    def _unreachable(self, error: Exception, probe: bool) -> ClerkUnavailable:
-        import httpx
-
-        from clerk_views.transport import TLSError
-
-        if isinstance(error, TLSError):
-            self._log_rarely(logging.ERROR, "Clerk's API at %s fails to prove its identity: %s", self._api_url, error)
-        reason = "upstream-timeout" if isinstance(error, httpx.TimeoutException) else "upstream-unavailable"
-        return self._unavailable(probe, f"{type(error).__name__}: {error}", reason=reason)
-
-    def _unavailable(
-        self,
-        probe: bool,
-        detail: str,
-        *,
-        reason: str = "upstream-unavailable",
-        pause: float = PAUSE,
-        at_once: bool = False,
-        answered: bool = False,
-    ) -> ClerkUnavailable:
-        """Note a failed call, and return the error that says so."""
-        self._breaker.failed(probe, pause=pause, at_once=at_once)
-        logger.warning("A call to Clerk's API failed: %.200s", detail)
-        return ClerkUnavailable(reason, f"Clerk's API: {detail}", retry_after=self.retry_after or 1, answered=answered)
-
-    def _log_rarely(self, level: int, message: str, *args: object) -> None:
-        now = time.monotonic()
-        if now - self._logged.get(level, -LOG_INTERVAL) >= LOG_INTERVAL:
-            self._logged[level] = now
-            logger.log(level, message, *args)
-
-
-def _in_time(fetch: Callable[[], T], seconds: float, retry: bool, most: int | None) -> T:
-    import httpx
-    from clerk_backend_api.models import ClerkBaseError
-
-    from clerk_views.transport import MAX_ANSWER, TLSError, up_to, within
-
-    with within(seconds), up_to(most or MAX_ANSWER):
-        try:
-            return fetch()
-        except ClerkBaseError as error:
-            if not retry or (error.status_code != 408 and error.status_code < 500):
-                raise
-        except TLSError:
-            raise
-        except (httpx.NetworkError, httpx.RemoteProtocolError):
-            if not retry:
-                raise
-        return fetch()
-
-
-def _lenient(error: ClerkBaseError) -> Any:
-    """Return the JSON of an answer that the SDK's models do not fit."""
-    if error.status_code != 200:
-        raise error
-    return json.loads(error.body)
-
-
-def _list_of(member: str) -> Callable[[Any], list[Any]]:
-    def read(found: Any) -> list[Any]:
-        items = found.get(member) if isinstance(found, dict) else None
-        if not isinstance(items, list):
-            raise ValueError(f"no list of {member}")
-        return items
-
-    return read
-
-
-def _error_code(text: str) -> str | None:
-    """
-    Return the code of the first error in a refusal; None where the body is not of Clerk's error form.
-
-    It ends up in a header and in our log, so what does not look like a code is called "unexpected-bapi-error".
-    """
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None  # not Clerk's answer, but that of something in front of it
-    errors = found.get("errors") if isinstance(found, dict) else None
-    if not isinstance(errors, list) or not errors or not isinstance(errors[0], dict):
-        return None
-    code = errors[0].get("code")
-    return code if isinstance(code, str) and re.fullmatch(r"[a-z0-9_-]{1,64}", code) else "unexpected-bapi-error"
+        return ask()
+    except ResponseValidationError as error:
+        if error.status_code != 200:
+            raise
+        return json.loads(error.body)
 
 
-def _pause(header: str | None) -> float:
-    """Return the seconds that a ``Retry-After`` asks for, within reason. Source: RFC 9110, section 10.2.3."""
-    if header is None:
-        return PAUSE
-    try:
-        if re.fullmatch(r"[0-9]+", header):
-            seconds = float(header)
-        else:
-            seconds = (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError, OverflowError):
-        return PAUSE
-    return max(1.0, min(LONGEST_PAUSE, seconds))
+def _segment(clerk_id: str) -> str:
+    """Return an id as one piece of a path. The SDK escapes nothing, and httpx follows dots out of it (TOK-10)."""
+    return quote(clerk_id, safe="", errors="replace").replace(".", "%2E")
+
+
+def _is_clerks(error: ClerkBaseError, statuses: Container[int]) -> bool:
+    """Tell Clerk's own answer from that of something in front of it, which cannot find Clerk and says so in HTML."""
+    return error.status_code in statuses and error.headers.get("content-type") != "text/html"
 
 
 _lock = threading.Lock()
-_slots = threading.BoundedSemaphore(MAX_CALLS)
 _apis: dict[tuple[str, str, float, str], ClerkApi] = {}
 
 
@@ -723,16 +405,11 @@ def get_machine_api(config: Config) -> ClerkApi:
 
 def _api(secret_key: str, config: Config, key_setting: str) -> ClerkApi:
     key = (secret_key, config.api_url, config.timeout, key_setting)
-    superseded = []
     with _lock:
-        api = _apis.pop(key, None)
-        if api is None:
-            api = ClerkApi(*key)
-        _apis[key] = api  # the latest used stands last
-        if len(_apis) > MAX_APIS:
-            superseded.append(_apis.pop(next(iter(_apis))))
-    for old in superseded:
-        old.close()
+        _apis[key] = api = _apis.pop(key, None) or ClerkApi(*key)  # the latest used stands last
+        superseded = _apis.pop(next(iter(_apis))) if len(_apis) > MAX_APIS else None
+    if superseded is not None:
+        superseded.close()
     return api
 
 
@@ -743,9 +420,8 @@ def _close_all() -> None:
 
 def _start_anew() -> None:
     """In a forked child: connections are the parent's, and locks may be held by threads that are no more."""
-    global _lock, _slots
+    global _lock
     _lock = threading.Lock()
-    _slots = threading.BoundedSemaphore(MAX_CALLS)
     _apis.clear()
 
 

@@ -27,7 +27,7 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -181,11 +181,16 @@ def check_relations(**kwargs: object) -> list[Problem]:
     """Check what settings say together."""
     values, wrong = _parse()
     problems: list[Problem] = []
+    is_nowhere = values["CLERK_IS_SATELLITE"] and not (values["CLERK_DOMAIN"] or values["CLERK_PROXY_URL"])
     if not wrong.keys() & {"CLERK_SECRET_KEY", "CLERK_JWT_KEY", "CLERK_USER_SOURCE"}:
         raw = read_raw()
+        set_aside = {*wrong, *(["CLERK_IS_SATELLITE"] if is_nowhere else [])}  # told below, by an id of its own
         try:
             Config(
-                {setting.name: setting.default if setting.name in wrong else raw[setting.name] for setting in SETTINGS}
+                {
+                    setting.name: setting.default if setting.name in set_aside else raw[setting.name]
+                    for setting in SETTINGS
+                }
             )
         except ImproperlyConfigured as error:
             problems.append(_error("E001", str(error)))
@@ -200,7 +205,7 @@ def check_relations(**kwargs: object) -> list[Problem]:
                 "Copy both from the same instance's API keys page, for production or for development.",
             )
         )
-    if values["CLERK_IS_SATELLITE"] and not (values["CLERK_DOMAIN"] or values["CLERK_PROXY_URL"]):
+    if is_nowhere:
         problems.append(
             _error(
                 "E023",
@@ -279,8 +284,7 @@ def check_pages(**kwargs: object) -> list[Problem]:
     problems = []
     for setting in ("CLERK_SIGN_IN_URL", "CLERK_SIGN_UP_URL"):
         address = urlsplit(values[setting] or "")
-        ours = not address.netloc or f"{address.scheme}://{address.netloc}" in values["CLERK_AUTH_PARTIES"]
-        if ours and address.path in views:
+        if _is_ours(address, values) and address.path in views:
             problems.append(
                 _error(
                     "E047",
@@ -291,6 +295,15 @@ def check_pages(**kwargs: object) -> list[Problem]:
                 )
             )
     return problems
+
+
+def _is_ours(address: SplitResult, values: Mapping[str, Any]) -> bool:
+    """Whether an address is of this very site, as far as the settings tell; of its parties a satellite is but one."""
+    if not address.netloc:
+        return True
+    if values["CLERK_IS_SATELLITE"]:
+        return bool(address.netloc == values["CLERK_DOMAIN"])
+    return f"{address.scheme}://{address.netloc}" in values["CLERK_AUTH_PARTIES"]
 
 
 def _position(path: str) -> int | None:

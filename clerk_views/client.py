@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 
-from clerk_views.api import Budget, get_api
+from clerk_views.api import get_api
 from clerk_views.authentication import aauthenticate, authenticate
+from clerk_views.calls import Budget
 from clerk_views.conf import config
 from clerk_views.states import RequestState
 

@@ -20,7 +20,8 @@ from django.db import Error, connections, router
 from django.db.migrations.executor import MigrationExecutor
 
 from clerk_views import keys
-from clerk_views.api import Budget, ClerkApi
+from clerk_views.api import ClerkApi
+from clerk_views.calls import Budget
 from clerk_views.checks import is_shared
 from clerk_views.conf import Config, read_raw
 from clerk_views.exceptions import ClerkUnavailable

@@ -100,7 +100,7 @@ class ClerkAuthentication(BaseAuthentication):
             asking = [] if view is None else _permissions(view, memo)
             asked = [requirement for part in asking for ours in _ours(part) for requirement in ours.asked(view)]
             accepts = _accepted(asked, memo)
-            state = authenticate(request, accepts=accepts, early=memo.looking).without_redirect()
+            state = authenticate(request, accepts=accepts, early=memo.looking, page=False).without_redirect()
             auth = state.auth
             if auth.is_pending and any(requirement.allow_pending for requirement in asked):
                 auth = state.auth_if_pending_allowed

@@ -21,7 +21,8 @@ from django.contrib.auth import get_user_model
 from django.db import Error, router, transaction
 from django.utils.crypto import salted_hmac
 
-from clerk_views.api import Budget, ClerkApi
+from clerk_views.api import ClerkApi
+from clerk_views.calls import Budget
 from clerk_views.conf import Config
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable, UserNotFound
 from clerk_views.models import ClerkAccount, ClerkSyncRun

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from clerk_views.api import Budget, get_api
+from clerk_views.api import get_api
+from clerk_views.calls import Budget
 from clerk_views.conf import Config
 from clerk_views.exceptions import ClerkUnavailable, TokenRefused
 

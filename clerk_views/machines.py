@@ -33,7 +33,8 @@ from django.utils.crypto import salted_hmac
 from django.views.decorators.debug import sensitive_variables
 
 from clerk_views import tokens
-from clerk_views.api import Budget, get_api, get_machine_api
+from clerk_views.api import get_api, get_machine_api
+from clerk_views.calls import Budget
 from clerk_views.conf import Config
 from clerk_views.entries import CLOCKS, SharedEntry, complain
 from clerk_views.exceptions import ClerkUnavailable, TokenRefused

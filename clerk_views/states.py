@@ -11,13 +11,14 @@ import json
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import ref
 
 from django.dispatch import Signal
 from django.http import HttpRequest
 
 from clerk_views import cookies, handshake, keys, signals, tokens
-from clerk_views.api import Budget
 from clerk_views.auth import Claims, ClerkAuth
+from clerk_views.calls import Budget
 from clerk_views.conf import Config, config
 from clerk_views.exceptions import ClerkUnavailable, NotInMemory
 
@@ -55,6 +56,7 @@ class Verdict(Proof):
     key_id: str | None
     key: RSAPublicKey = field(repr=False)
     seen: cookies.Seen = field(repr=False)
+    has_party: bool = True  # whether the token says which page obtained it
 
     def holds(self, ring: keys.KeyRing) -> bool:
         """Whether it still counts: the token not expired, and its key still one of Clerk's."""
@@ -74,6 +76,7 @@ class RequestState:
         carrier: ``header`` or ``cookie``: where a credential was presented; None when none was.
         headers: Name and value pairs that the response must carry, whatever the status, in this order. Each
             ``Set-Cookie`` is a header of its own, to be sent as it stands. They hold credentials.
+        arrived: Whether it is what a handshake brought that decided.
     """
 
     status: str
@@ -82,6 +85,7 @@ class RequestState:
     carrier: str | None = None
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     verdict: Proof | None = field(default=None, repr=False)
+    arrived: bool = False
 
     @property
     def is_signed_in(self) -> bool:
@@ -144,13 +148,16 @@ class Memo:
     Its type is its brand: whatever another component leaves under the same name is not looked at (MWR-02).
     """
 
-    request: HttpRequest
+    _request: ref[HttpRequest]  # weak, so that a request ends with its last use, and not with the next garbage run
     config: Config
     budget: Budget
     accepts: tuple[str, ...]  # the kinds of token that count for whoever asked last
+    found: tokens.Found | None = None
+    recalled: tuple[str, bytes, Verdict | None] | None = None  # see verdicts.recall()
     state: RequestState | None = None  # for these
     judged: RequestState | None = None  # of the one credential that may count
     kind: str | None = None  # of the bearer token, once looked at
+    apart: bool = False  # of handshakes, as REST framework's views are
     unavailable: ClerkUnavailable | None = None
     reported: set[tuple[int, str | None]] = field(default_factory=set)
     user: Any = None
@@ -161,6 +168,11 @@ class Memo:
     auth: ClerkAuth | None = None  # what a view sees, once that is settled
     refusal: Any = None  # of the permission that REST framework asked last, see drf.py
     looking: bool = False  # at what REST framework's permissions ask for, likewise
+
+    @property
+    def request(self) -> HttpRequest:
+        """The request that it is kept on, and lives no longer than."""
+        return self._request()  # type: ignore[return-value]  # there as long as somebody has it to ask
 
 
 def memo_of(request: Any) -> Memo:
@@ -174,7 +186,7 @@ def memo_of(request: Any) -> Memo:
     memo = request.__dict__.get(_ATTRIBUTE)
     if not isinstance(memo, Memo) or memo.request is not request:
         settings = config()
-        memo = Memo(request, settings, Budget(settings.timeout), settings.accepts_token)
+        memo = Memo(ref(request), settings, Budget(settings.timeout), settings.accepts_token)
         request.__dict__[_ATTRIBUTE] = memo
     return memo
 

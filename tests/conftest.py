@@ -20,6 +20,10 @@ from django.http import HttpResponse
 from django.test import AsyncClient, Client
 from hypothesis import settings as hypothesis_settings
 
+from clerk_views.api import ClerkApi, get_api
+from clerk_views.calls import Budget
+from clerk_views.conf import config
+from clerk_views.testing import LocalClerk
 from tests.settings import SCRATCH, SERVICES
 
 if TYPE_CHECKING:
@@ -135,6 +139,16 @@ def second_database(tmp_path: Path) -> Iterator[str]:
         connections["second"].close()
         del connections["second"]
         del connections.settings["second"]
+
+
+@pytest.fixture
+def api(local_clerk: LocalClerk) -> ClerkApi:
+    """The API of the local Clerk, with everything imported that the first call imports."""
+    made = get_api(config())
+    made.get_key_set(Budget(60))
+    assert made.sdk.users is not None  # importing would disturb what is measured
+    local_clerk.calls.reset()
+    return made
 
 
 @pytest.fixture(autouse=True)

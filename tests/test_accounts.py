@@ -20,7 +20,7 @@ from django.db.models import F
 
 from clerk_views import entries
 from clerk_views.accounts import Resolved, read_user, resolve, sync_django_user
-from clerk_views.api import Budget
+from clerk_views.calls import Budget
 from clerk_views.conf import config
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
 from clerk_views.freshness import Mark, Memory, flights

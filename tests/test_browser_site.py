@@ -41,6 +41,8 @@ from pathlib import Path
 import run
 site = socket.socket(fileno=int(sys.argv[1]))
 run.prepare_site(site.getsockname()[1], Path(sys.argv[2]), json.load(sys.stdin))
+from django.core.checks import run_checks
+assert not [problem for problem in run_checks(tags=["clerk_views"]) if problem.is_serious()], run_checks()
 run.web_server().run(sockets=[site])
 """
 
@@ -137,7 +139,7 @@ def clerk(site: World) -> Iterator[LocalClerk]:
 
 @pytest.fixture
 def ada(clerk: LocalClerk) -> LocalUser:
-    return clerk.add_user(first_name="Ada", image_url="")
+    return clerk.add_user(first_name="Ada")
 
 
 def press(browser: Browser, text: str) -> None:
@@ -365,7 +367,7 @@ def scripted(request: pytest.FixtureRequest, tmp_path: Path, clerk_packages: Pat
 
 def test_clerks_own_script_keeps_the_session_fresh_on_a_page(browser: Browser, scripted: World) -> None:
     clerk = scripted.clerk
-    ada = clerk.add_user(first_name="Ada", image_url="")
+    ada = clerk.add_user(first_name="Ada")
     sign_in(browser, scripted, ada)
     browser.wait_for("document.querySelector('.account .cl-userButtonTrigger')")
     first = browser.cookies["__session"]["value"]

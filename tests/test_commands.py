@@ -23,10 +23,10 @@ from django.utils import timezone
 
 from clerk_views import full_sync
 from clerk_views.accounts import sync_django_user
-from clerk_views.api import ClerkObject
 from clerk_views.conf import config
 from clerk_views.management.commands.clerk_sync import moment
 from clerk_views.models import ClerkAccount, ClerkSyncRun
+from clerk_views.payloads import ClerkObject
 from clerk_views.profiles import Profile
 from clerk_views.signals import clerk_user_linked, clerk_user_synced
 from clerk_views.testing import LocalClerk, LocalUser

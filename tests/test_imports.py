@@ -18,12 +18,12 @@ PACKAGE = Path(clerk_views.__file__).parent
 
 # From the floor up; a module imports from rows below its own only.
 ROWS = [
-    {"authorization", "exceptions", "signals", "strict_json", "values"},
-    {"conf"},
+    {"authorization", "exceptions", "payloads", "signals", "strict_json", "transport", "values"},
+    {"calls", "conf", "floods"},
     {"cookies", "entries"},
-    {"auth", "tokens", "transport", "models", "profiles"},
+    {"auth", "tokens", "models", "profiles"},
     {"api", "columns", "freshness", "frontend", "requirements", "rows"},
-    {"handshake", "keys", "machines", "revocation", "sync"},
+    {"handshake", "keys", "machines", "replays", "revocation", "sync"},
     {"states", "accounts", "full_sync"},
     {"verdicts"},
     {"authentication"},
@@ -37,14 +37,14 @@ ROW = {module: row for row, modules in enumerate(ROWS) for module in modules}
 # Beside the rows: what each may import.
 BESIDE = {
     "": {"auth", "client", "decorators", "visitors"},  # the package itself: the everyday names
-    "admin": {"api", "conf", "exceptions", "models", "profiles", "sync"},
+    "admin": {"api", "calls", "conf", "exceptions", "models", "profiles", "sync"},
     "apps": {"checks"},
     "checks": {"conf", "keys", "requirements", "values"},
-    "diagnosis": {"api", "checks", "conf", "exceptions", "keys"},
+    "diagnosis": {"api", "calls", "checks", "conf", "exceptions", "keys"},
     "management": set(),
     "management.commands": set(),
     "management.commands.clerk_doctor": {"diagnosis"},
-    "management.commands.clerk_link": {"api", "columns", "conf", "exceptions", "models", "profiles", "sync"},
+    "management.commands.clerk_link": {"api", "calls", "columns", "conf", "exceptions", "models", "profiles", "sync"},
     "management.commands.clerk_sync": {"conf", "exceptions", "full_sync"},
     "templatetags": set(),
     "urls": {"pages", "webhooks"},
@@ -58,11 +58,15 @@ INSIDE_FUNCTIONS = {
     ("api", "clerk_backend_api"): "adds 100 modules to start-up, and many processes never call Clerk",
     ("api", "httpx"): "comes with the SDK",
     ("api", "clerk_views.transport"): "built on the SDK and httpx, so the same",
+    ("calls", "clerk_backend_api"): "the same three, for the errors that they raise",
+    ("calls", "httpx"): "likewise",
+    ("calls", "clerk_views.transport"): "likewise",
     ("keys", "cryptography"): "25 ms, and no project's start need wait for them",
     ("machines", "cryptography"): "the same",
     ("tokens", "jwt"): "the same, as it brings cryptography",
     ("visitors", "clerk_views.accounts"): "brings models, which need Django's apps loaded; the everyday names do not",
     ("access", "django"): "contrib.auth.models, likewise",
+    ("middleware", "django"): "contrib.admin, which not every project has installed",
     ("visitors", "django"): "the same",
     ("client", "clerk_views.accounts"): "the same",
 }
@@ -130,8 +134,11 @@ def test_only_api_speaks_http() -> None:
     """One place talks to Clerk, so there is one place for time limits, retries and the breaker."""
     speaking = ("clerk_backend_api", "httpx", "httpcore", "requests", "urllib.request", "http.client", "socket")
     importing = {name for name, tree in MODULES.items() if any(i.startswith(speaking) for i in _imported(tree))}
-    assert importing == {"api", "transport", "client"}
+    assert importing == {"api", "calls", "transport", "client"}
     assert not any(i.startswith(speaking[1:]) for i in _imported(MODULES["client"]))  # it names the SDK's type only
+    # What goes wrong, and nothing to ask with.
+    named = {i for i in _imported(MODULES["calls"]) if i.startswith(speaking)}
+    assert named == {"httpx", *(f"clerk_backend_api.models.{error}" for error in ("ClerkBaseError", "NoResponseError"))}
 
 
 def _python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

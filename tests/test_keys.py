@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from django.core.exceptions import ImproperlyConfigured
 
 from clerk_views import keys
-from clerk_views.api import Budget
+from clerk_views.calls import Budget
 from clerk_views.conf import config
 from clerk_views.exceptions import ClerkUnavailable, TokenRefused
 from clerk_views.keys import FetchedKeyRing, KeyRing, get_key_ring, parse_pem
@@ -698,7 +698,7 @@ import os, sys, threading, time
 from django.conf import settings
 settings.configure(CLERK_SECRET_KEY=sys.argv[1], CLERK_API_URL=sys.argv[2])
 from clerk_views import keys
-from clerk_views.api import Budget
+from clerk_views.calls import Budget
 from clerk_views.conf import Config, config, read_raw
 keys.get_key_ring(Config({**read_raw(), "CLERK_JWT_KEY": sys.argv[4]}))
 ring = keys.get_key_ring(config())

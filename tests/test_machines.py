@@ -29,8 +29,8 @@ from django.test import AsyncClient, Client, RequestFactory
 from django.urls import path
 
 from clerk_views import api, clerk_optional, clerk_required, entries, get_clerk, machines
-from clerk_views.api import Budget
 from clerk_views.authentication import authenticate
+from clerk_views.calls import Budget
 from clerk_views.conf import config
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable, TokenRefused
 from clerk_views.machines import verify
@@ -934,7 +934,7 @@ class TestMemory:
         assert local_clerk.calls.machine_verifications == calls
         caches["default"].clear()
         assert asked(good).subject == "user_1"
-        monkeypatch.setattr(api, "REFUSED_TOKENS_WINDOW", 0.0)  # as if it were over
+        monkeypatch.setattr(api.get_api(config())._token_flood, "window", 0.0)  # as if it were over
         assert asked(f"ak_{uuid.uuid4().hex}") == "token-invalid"
 
 
@@ -1299,6 +1299,7 @@ def test_a_page_that_takes_sessions_too_still_leads_to_sign_in(local_clerk: Loca
     assert client.get("/", headers={"accept": "text/html"}).status_code == 302
 
 
+@pytest.mark.usefixtures("local_clerk")
 def test_the_mixin_takes_a_property() -> None:
     class View(ClerkLoginRequiredMixin):
         @property

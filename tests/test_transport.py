@@ -20,7 +20,8 @@ import httpx
 import pytest
 
 from clerk_views import transport
-from clerk_views.api import Budget, get_api
+from clerk_views.api import get_api
+from clerk_views.calls import Budget
 from clerk_views.conf import config
 from clerk_views.exceptions import ClerkUnavailable
 from clerk_views.testing import LocalClerk
@@ -344,7 +345,8 @@ import os, sys
 import django
 from django.conf import settings
 settings.configure(CLERK_SECRET_KEY=sys.argv[1], CLERK_API_URL=sys.argv[2])
-from clerk_views.api import Budget, get_api
+from clerk_views.api import get_api
+from clerk_views.calls import Budget
 from clerk_views.conf import config
 api = get_api(config())
 sdk = api.sdk

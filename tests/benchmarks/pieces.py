@@ -9,7 +9,7 @@ from django.contrib.auth import get_user_model
 from django.test import RequestFactory
 
 from clerk_views import authentication, freshness, keys, rows, states, tokens
-from clerk_views.api import Budget
+from clerk_views.calls import Budget
 from clerk_views.conf import config
 
 

@@ -17,7 +17,7 @@ from django.core.management import CommandError, call_command
 
 from clerk_views import signals
 from clerk_views.accounts import read_user, resolve, sync_django_user
-from clerk_views.api import Budget
+from clerk_views.calls import Budget
 from clerk_views.conf import config
 from clerk_views.exceptions import AccountRefused
 from clerk_views.models import ClerkAccount

@@ -11,7 +11,8 @@ from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.db import router, transaction
 
-from clerk_views.api import Budget, get_api
+from clerk_views.api import get_api
+from clerk_views.calls import Budget
 from clerk_views.columns import Columns
 from clerk_views.conf import Config, config
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable, UserNotFound
