@@ -15,9 +15,7 @@ import httpx
 import jwt
 import pytest
 import time_machine
-from django.core.management import call_command
 
-from clerk_views.conf import config
 from clerk_views.testing import LocalClerk, LocalSession, LocalUser
 
 KINDS = [pytest.param(False, id="development"), pytest.param(True, id="production")]
@@ -142,40 +140,6 @@ def error_of(answer: httpx.Response) -> tuple[int, str]:
 def set_cookies(answer: httpx.Response) -> dict[str, str]:
     """Return the cookies that an answer sets: name to value and attributes."""
     return dict(header.split("=", 1) for header in answer.headers.get_list("set-cookie"))
-
-
-class TestTheKeys:
-    @pytest.mark.django_db  # checks of the addresses build admin forms
-    def test_they_are_of_the_kind_asked_for(self, clerk: LocalClerk, settings: Any) -> None:
-        kind = "live" if clerk.production else "test"
-        for name, value in clerk.settings().items():
-            setattr(settings, name, value)
-
-        read = config()
-
-        assert clerk.secret_key.startswith(f"sk_{kind}_")
-        assert clerk.publishable_key.startswith(f"pk_{kind}_")
-        assert read.publishable_key is not None
-        assert read.publishable_key.is_production is clerk.production
-        assert read.publishable_key.cookie_suffix == clerk.cookie_suffix
-        assert read.proxy_url == clerk.url
-        call_command("check", fail_level="ERROR")
-
-    def test_tokens_are_issued_by_the_host_in_the_key_not_by_the_proxy(self, clerk: LocalClerk) -> None:
-        claims = claims_of(clerk.token("user_a"), clerk)
-        assert claims["iss"] == clerk.issuer == f"https://{clerk.frontend_host}"
-        assert clerk.url not in claims["iss"]
-
-    def test_with_a_development_key_that_host_is_one_for_which_clerk_js_keeps_a_development_browser(self) -> None:
-        assert LocalClerk(port=1234).frontend_host == "local-1234.clerk.accounts.dev"
-
-    def test_servers_on_other_ports_have_cookies_of_other_names(self) -> None:
-        assert LocalClerk(port=1).cookie_suffix != LocalClerk(port=2).cookie_suffix
-
-    def test_it_may_be_called_localhost_and_by_no_other_name(self) -> None:
-        assert LocalClerk(port=1234, host="localhost").url == "http://localhost:1234"
-        with pytest.raises(ValueError, match="this machine only"):
-            LocalClerk(host="clerk.example.com")
 
 
 class TestBrowsers:

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 from clerk_views.testing.clients import Clients, LocalClient
 from clerk_views.testing.directory import Directory, LocalUser
-from clerk_views.testing.faults import error_body
+from clerk_views.testing.faults import Refused
+from clerk_views.testing.instance import Instance
 from clerk_views.testing.listener import Exchange
 from clerk_views.testing.minting import new_id
 from clerk_views.testing.organizations import Organizations
@@ -43,48 +44,35 @@ class Question(NamedTuple):
     origin: str | None
 
 
-class Refused(Exception):
-    """The answer is an error of Clerk's form."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-
-
 class FrontendApi:
     """
     The Frontend API of one LocalClerk.
 
     Args:
+        instance: What tells of itself where clerk-js asks.
         directory: The users.
         organizations: Where they belong.
         sessions: Their sessions.
         clients: Their browsers.
         mint: Returns the next token of a session for an origin, with another organisation than the active one if
             ``organization_id`` is given: None for the personal account.
-        sign_in: Signs a user in: ends the browser's other sessions, and opens one for the page's origin.
-        environment: Returns what the instance tells of itself.
     """
 
     def __init__(
         self,
+        instance: Instance,
         directory: Directory,
         organizations: Organizations,
         sessions: Sessions,
         clients: Clients,
-        *,
         mint: Callable[..., str],
-        sign_in: Callable[[LocalClient, LocalUser, str | None], LocalSession],
-        environment: Callable[[], dict[str, Any]],
     ) -> None:
+        self._instance = instance
         self._directory = directory
         self._organizations = organizations
         self._sessions = sessions
         self._clients = clients
         self._mint = mint
-        self._sign_in = sign_in
-        self._environment = environment
         self._routes: tuple[tuple[str, str, Callable[..., Any]], ...] = (
             ("GET", "client", self._get_client),
             ("DELETE", "client", self._delete_client),
@@ -111,7 +99,7 @@ class FrontendApi:
         try:
             found, client = self._answer(exchange, path.removeprefix("/v1/"), query)
         except Refused as refused:
-            exchange.answer(refused.status, error_body(refused.status, refused.code, str(refused)))
+            exchange.answer(refused.status, refused.body)
             return
         cookies = self._clients.script_cookies(client) if client else []
         headers = [("Cache-Control", "no-store"), *(("Set-Cookie", each) for each in cookies)]
@@ -137,6 +125,21 @@ class FrontendApi:
                 fields = {name: values[0] for name, values in {**query, **exchange.form(blank=True)}.items()}
                 return answer(Question(client, fields, origin), *found.groups()), client
         raise Refused(404, "resource_not_found", "The stand-in does not know this address.")
+
+    def _environment(self) -> dict[str, Any]:
+        """Return what clerk-js reads of the instance; what is left out has its defaults there."""
+        page = f"{self._instance.url}/sign-in"
+        return {
+            "auth_config": {"single_session_mode": True},
+            "display_config": {
+                "application_name": "LocalClerk",
+                "instance_environment_type": "production" if self._instance.production else "development",
+                "sign_in_url": page,
+                "sign_up_url": page,
+                "after_sign_out_one_url": page,
+            },
+            "organization_settings": {"enabled": True},
+        }
 
     def _client(self, exchange: Exchange, query: Mapping[str, Sequence[str]]) -> LocalClient:
         if self._clients.is_production:
@@ -228,7 +231,7 @@ class FrontendApi:
         if not can_sign_in(user):
             code = "user_banned" if user.data["banned"] else "user_locked"
             raise Refused(403, code, "This user cannot sign in.")
-        session = self._sign_in(asked.client, user, asked.origin)
+        session = self._clients.sign_in(asked.client, user, None, asked.origin)
         del asked.client.sign_ins[sign_in_id]
         body = {"status": "complete", "supported_first_factors": [], "created_session_id": session.id}
         return {"response": self._sign_in_body(asked, sign_in_id, body), "client": self._client_body(asked)}

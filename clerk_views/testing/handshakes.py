@@ -19,14 +19,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-import jwt
-
 from clerk_views.testing import pages
 from clerk_views.testing.clients import Clients, LocalClient, cookie
 from clerk_views.testing.faults import error_body
+from clerk_views.testing.instance import Instance
 from clerk_views.testing.listener import Exchange
+from clerk_views.testing.minting import mint, session_header
 from clerk_views.testing.organizations import Organizations
-from clerk_views.testing.sessions import LocalSession
+from clerk_views.testing.sessions import LocalSession, session_id_of
 
 #: Seconds for which the outcome of a handshake can be taken up.
 _LIFETIME = 60
@@ -40,23 +40,23 @@ class Handshakes:
     The handshakes of one LocalClerk. Safe to use from several threads.
 
     Args:
+        instance: Who signs what an application takes up.
         clients: The browsers.
         organizations: Where their users belong, and may be active in.
         mint: Returns the next token of a session, for an origin; None for the session's own.
-        sign: Signs claims as the instance signs its session tokens.
     """
 
     def __init__(
         self,
+        instance: Instance,
         clients: Clients,
         organizations: Organizations,
         mint: Callable[[LocalSession, str | None], str],
-        sign: Callable[[Mapping[str, Any]], str],
     ) -> None:
+        self._instance = instance
         self._clients = clients
         self._organizations = organizations
         self._mint = mint
-        self._sign = sign
         self._lock = threading.Lock()
         self._outcomes: dict[str, tuple[float, list[str]]] = {}
         self._tickets: dict[str, LocalClient] = {}
@@ -165,7 +165,9 @@ class Handshakes:
             directives = [*directives, cookie(name, "", 0, hidden=True)]
         if format != "nonce":
             now = int(time.time())
-            return name, self._sign({"handshake": directives, "iat": now, "exp": now + _LIFETIME})
+            claims = {"handshake": directives, "iat": now, "exp": now + _LIFETIME}
+            key = self._instance.signing_key
+            return name, mint(session_header(key.kid), claims, key)
         nonce = secrets.token_urlsafe(24)
         with self._lock:
             self._outcomes[nonce] = (time.time() + _LIFETIME, directives)
@@ -186,12 +188,3 @@ def _with_parameter(url: str, name: str, value: str) -> str:
     parts = urlsplit(url)
     others = [pair for pair in parts.query.split("&") if pair and pair.partition("=")[0] != name]
     return parts._replace(query="&".join([*others, f"{name}={value}"])).geturl()
-
-
-def session_id_of(token: object) -> str | None:
-    """Return the id of the session that a token was minted for, expired or not; None if it tells none."""
-    try:
-        session_id = jwt.decode(str(token), options={"verify_signature": False}).get("sid")
-    except jwt.PyJWTError:
-        return None
-    return session_id if isinstance(session_id, str) else None

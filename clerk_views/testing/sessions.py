@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jwt
+
 from clerk_views.testing.minting import actor_claim, new_id
 
 #: Statuses of a session that still renews its tokens.
@@ -199,3 +201,12 @@ class Sessions:
 
 def _ms(seconds: float) -> int:
     return int(seconds * 1000)
+
+
+def session_id_of(token: object) -> str | None:
+    """Return the id of the session that a token was minted for, expired or not; None if it tells none."""
+    try:
+        session_id = jwt.decode(str(token), options={"verify_signature": False}).get("sid")
+    except jwt.PyJWTError:
+        return None
+    return session_id if isinstance(session_id, str) else None

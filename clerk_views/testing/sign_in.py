@@ -7,12 +7,12 @@ application on another port of 127.0.0.1, as if clerk-js had set it there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote, urlsplit
 
 from clerk_views.testing import pages
 from clerk_views.testing.clients import Clients
-from clerk_views.testing.directory import Directory, LocalUser
+from clerk_views.testing.directory import Directory
 from clerk_views.testing.listener import Exchange
 from clerk_views.testing.organizations import Organizations
 
@@ -25,24 +25,12 @@ class SignInPages:
         clients: The browsers.
         directory: Who can be chosen.
         organizations: Where they belong, and may be active in.
-        sign_in: Signs a user in on the browser that is asking, with the id of the organisation that shall be active or
-            None, for an origin; returns ``Set-Cookie`` values.
-        sign_out: Signs out the browser that is asking; returns ``Set-Cookie`` values.
     """
 
-    def __init__(
-        self,
-        clients: Clients,
-        directory: Directory,
-        organizations: Organizations,
-        sign_in: Callable[[Exchange, LocalUser, str | None, str], Iterable[str]],
-        sign_out: Callable[[Exchange], Iterable[str]],
-    ) -> None:
+    def __init__(self, clients: Clients, directory: Directory, organizations: Organizations) -> None:
         self._clients = clients
         self._directory = directory
         self._organizations = organizations
-        self._open_session = sign_in
-        self._end_sessions = sign_out
 
     def handle(self, exchange: Exchange, path: str, query: Mapping[str, Sequence[str]]) -> None:
         """Answer one request."""
@@ -79,7 +67,10 @@ class SignInPages:
             status, problem = (403, "This user cannot sign in.") if user else (404, "There is no such user.")
             _show(exchange, status, self._page(target, problem))
             return
-        cookies = self._open_session(exchange, user, organization_id, _origin(exchange, target))
+        client = self._clients.find(exchange, {}) or self._clients.get()
+        origin = _origin(exchange, target)
+        self._clients.sign_in(client, user, organization_id, origin)
+        cookies = [self._clients.own_cookie(client), *self._clients.directives(client, origin)]
         _leave(exchange, target, pages.signed_in_page(user), cookies)
 
     def _verify(self, exchange: Exchange, proof: str, target: str | None) -> None:
@@ -103,7 +94,8 @@ class SignInPages:
         if exchange.command != "POST":
             exchange.answer(405, b"Signing out takes a POST request.\n", "text/plain", [("Allow", "POST")])
             return
-        _leave(exchange, target, pages.signed_out_page(), self._end_sessions(exchange))
+        self._clients.sign_out_of(exchange)
+        _leave(exchange, target, pages.signed_out_page(), self._clients.signed_out_directives())
 
 
 def _origin(exchange: Exchange, target: str | None) -> str:
