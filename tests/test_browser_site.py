@@ -148,12 +148,18 @@ def press(browser: Browser, text: str) -> None:
     browser.wait_for("!window.isTheOldPage && document.readyState === 'complete'")
 
 
+def choose(browser: Browser, user: LocalUser) -> None:
+    """On the page of the stand-in, choose who to be, and wait until that has led elsewhere."""
+    origin = browser.run("location.origin")
+    browser.run("void document.querySelector(arguments[0]).click()", f'button[value="{user.id}"]')
+    browser.wait_for("location.origin !== arguments[0] && document.readyState === 'complete'", origin)
+
+
 def sign_in(browser: Browser, site: World, user: LocalUser, path: str = "/required/") -> None:
     """Open a page that wants a user, choose one at the stand-in, and come back."""
     browser.open(f"{site.url}{path}")
     assert browser.url.startswith(f"{site.clerk.url}/sign-in?")
-    browser.run("void document.querySelector(arguments[0]).click()", f'button[value="{user.id}"]')
-    browser.wait_for("location.origin === arguments[0] && document.readyState === 'complete'", site.url)
+    choose(browser, user)
 
 
 def heading(browser: Browser) -> Any:
@@ -351,6 +357,36 @@ def test_a_satellite_learns_from_the_primary_site_who_is_signed_in(
             assert heading(browser) == "You are Ada"
             press(browser, "Sign out")
             assert site.clerk.sessions(ada) == []
+            assert browser.errors == []
+
+
+@pytest.mark.parametrize("page", ["clerk/sign-in/", "sign-in"], ids=["by-the-primary", "at-once"])
+@pytest.mark.parametrize("production", KINDS)
+def test_who_signs_in_from_a_satellite_is_signed_in_at_both_sites(
+    browser: Browser, tmp_path: Path, production: bool, page: str
+) -> None:
+    """Without automatic syncing, which is the default: the satellite asks nobody about strangers."""
+    with world(tmp_path, production=production) as site:
+        primary, satellite = site.url, site.origins["localhost"]
+        as_satellite = {"CLERK_IS_SATELLITE": True, "CLERK_SIGN_IN_URL": f"{primary}/clerk/sign-in/"}
+        if page == "sign-in":
+            as_satellite["CLERK_SIGN_IN_URL"] = f"{site.clerk.url}/sign-in"
+        ada = site.clerk.add_user(first_name="Ada")
+        with site.serve(), site.serve("localhost", **as_satellite):
+            browser.open(f"{satellite}/optional/")
+            assert heading(browser) == "Hello, stranger."
+
+            browser.open(f"{satellite}/required/?page=2")
+            assert browser.url.startswith(f"{site.clerk.url}/sign-in?")
+            choose(browser, ada)
+
+            assert heading(browser).startswith("Hello, ")
+            assert browser.url.startswith(f"{satellite}/required/?page=2")
+            browser.open(f"{satellite}/whoami/")
+            assert heading(browser) == "You are Ada"
+            browser.open(f"{primary}/whoami/")
+            assert heading(browser) == "You are Ada"
+            assert len(site.clerk.sessions(ada)) == 1
             assert browser.errors == []
 
 

@@ -779,6 +779,36 @@ class TestTheHandshake:
         assert ("&__clerk_handshake=" in answer.headers["Location"]) is not clerk.production
         assert ("__clerk_handshake" in set_cookies(answer)) is clerk.production
 
+    def test_a_satellite_is_told_which_browser_has_come(self, development: LocalClerk) -> None:
+        with Browser(development) as browser:
+            browser.sign_in(development.add_user())
+            target = "http://localhost:8000/?a=1&__clerk_synced=false"
+            answer = browser.http.get("/sign-in", params={"__clerk_redirect_url": target})
+
+            back = urlsplit(answer.headers["Location"])
+            assert (answer.status_code, back.netloc) == (307, "localhost:8000")
+            name = browser.http.cookies["__clerk_db_jwt"]
+            assert parse_qs(back.query) == {"a": ["1"], "__clerk_db_jwt": [name], "__clerk_synced": ["true"]}
+
+    def test_a_browser_that_nobody_knew_gets_a_name_for_the_satellite(self, development: LocalClerk) -> None:
+        with Browser(development) as browser:
+            target = {"__clerk_redirect_url": "http://localhost:8000/"}
+            found = [urlsplit(browser.http.get("/sign-in", params=target).headers["Location"]).query for _ in range(2)]
+            assert found[0] == found[1]
+            assert "__clerk_db_jwt=dvb_" in found[0]
+
+    @pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example/", ""])
+    def test_no_other_place_is_told_of_the_browser(self, development: LocalClerk, target: str) -> None:
+        """RED-01."""
+        with Browser(development) as browser:
+            answer = browser.http.get("/sign-in", params={"__clerk_redirect_url": target})
+            assert error_of(answer) == (400, "form_param_value_invalid")
+
+    def test_with_a_production_key_no_satellite_is_told_of_the_browser(self) -> None:
+        with LocalClerk(production=True) as clerk, Browser(clerk) as browser:
+            answer = browser.http.get("/sign-in", params={"__clerk_redirect_url": "http://localhost:8000/"})
+            assert error_of(answer) == (400, "form_param_value_invalid")
+
     def test_a_nonce_works_once_and_with_the_secret_key(
         self, clerk: LocalClerk, browser: Browser, ada: LocalUser
     ) -> None:

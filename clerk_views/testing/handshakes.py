@@ -95,6 +95,23 @@ class Handshakes:
             target = _with_parameter(target, name, value)
         exchange.answer(307, b"", "text/html", [*_leading_to(target), *(("Set-Cookie", each) for each in cookies)])
 
+    def present(self, exchange: Exchange, query: Mapping[str, Sequence[str]]) -> None:
+        """
+        Tell a satellite with a development key which browser has come, as the sign-in page of the primary site does.
+
+        The satellite then asks who is signed in there, by a handshake.
+        """
+        target = pages.local_url(query.get("__clerk_redirect_url", [""])[0])
+        if target is None or self._clients.is_production:
+            sentence = "__clerk_redirect_url is for development, and must be an http address of this machine."
+            exchange.answer(400, error_body(400, "form_param_value_invalid", sentence))
+            return
+        client = self._clients.find(exchange, query) or self._clients.get()
+        browser = self._clients.development_browser(client)
+        there = _with_parameter(_with_parameter(target, "__clerk_db_jwt", browser), "__clerk_synced", "true")
+        cookies = [("Set-Cookie", self._clients.own_cookie(client))]
+        exchange.answer(307, b"", "text/html", [*_leading_to(there), *cookies])
+
     def payload(self, nonce: str) -> dict[str, Any] | None:
         """Return what a nonce stands for, once; None for one that is unknown, used or too old."""
         with self._lock:

@@ -60,13 +60,19 @@ def local_url(text: str) -> str | None:
 
 
 def sign_in_page(
-    people: Iterable[tuple[LocalUser, Iterable[LocalMembership]]], redirect_url: str | None, problem: str = ""
+    people: Iterable[tuple[LocalUser, Iterable[LocalMembership]]],
+    redirect_url: str | None,
+    browser: str = "",
+    problem: str = "",
 ) -> str:
     """
     Return the page on which a visitor chooses who to be.
 
     The button of a user sends ``user_id``; below it stands one for each membership, which sends ``membership_id`` and
     so asks for a session with that organisation active.
+
+    Args:
+        browser: The name of the development browser that is asking, if it has told; it goes with the form.
     """
     choices = (
         "\n".join(_choice(user) + "".join(_place(user, entry) for entry in there) for user, there in people)
@@ -75,7 +81,8 @@ def sign_in_page(
     return _page(
         "Sign in",
         f"<p>{escape(problem or 'Choose who you want to be.')}</p>"
-        f'<form method="post" action="/sign-in">{_hidden(redirect_url)}{choices}</form>',
+        f'<form method="post" action="/sign-in">{_hidden("redirect_url", redirect_url)}'
+        f"{_hidden('__clerk_db_jwt', browser)}{choices}</form>",
     )
 
 
@@ -90,7 +97,7 @@ def verification_page(user: LocalUser, session: LocalSession, redirect_url: str 
     return _page(
         "Verify that it is you",
         f"<p>{escape(user.name)}. {ages}.</p>"
-        f'<form method="post" action="/verify">{_hidden(redirect_url)}'
+        f'<form method="post" action="/verify">{_hidden("redirect_url", redirect_url)}'
         '<button name="proof" value="now">It is me: prove it again</button>'
         '<button name="proof" value="old">As if an hour had passed</button></form>',
     )
@@ -138,8 +145,8 @@ def _place(user: LocalUser, membership: LocalMembership) -> str:
     return f'<button class="place" name="membership_id" value="{membership.id}"{off}>{escape(text)}</button>'
 
 
-def _hidden(redirect_url: str | None) -> str:
-    return f'<input type="hidden" name="redirect_url" value="{escape(redirect_url)}">' if redirect_url else ""
+def _hidden(name: str, value: str | None) -> str:
+    return f'<input type="hidden" name="{name}" value="{escape(value)}">' if value else ""
 
 
 def _page(title: str, content: str) -> str:

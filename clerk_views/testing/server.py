@@ -631,6 +631,8 @@ class LocalClerk(Instance):
             return
         if path in ("/v1/client/handshake", "/v1/client/sync"):
             self._handshakes.begin(exchange, query, synced=path == "/v1/client/sync")
+        elif path == "/sign-in" and "__clerk_redirect_url" in query:
+            self._handshakes.present(exchange, query)
         elif path.startswith("/npm/"):
             script = npm.script(self.packages, path)
             exchange.answer(*(200, script) if script else (404, b""), "text/javascript; charset=utf-8")

@@ -2,13 +2,14 @@
 Signing in, verifying and signing out in a browser: which page or redirect is due, and which cookies go with it.
 
 Cookies belong to a host and not to a port. So a session cookie that this server sets on 127.0.0.1 reaches the
-application on another port of 127.0.0.1, as if clerk-js had set it there.
+application on another port of 127.0.0.1, as if clerk-js had set it there. For an application under another name the
+pages move there, but not for a satellite: its visitors sign in at the primary site, of which it asks who they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from clerk_views.testing import pages
 from clerk_views.testing.clients import Clients
@@ -37,12 +38,15 @@ class SignInPages:
         fields = {**query, **exchange.form()}
         target = pages.local_url(fields.get("redirect_url", [""])[0])
         target_host = urlsplit(target).hostname if target else None
+        browser = fields.get("__clerk_db_jwt", [""])[0]
         if path not in ("/sign-in", "/verify", "/sign-out"):
             exchange.answer(404, b"Not found.\n", "text/plain")
-        elif target and target_host != exchange.host:
+        elif target and target_host != exchange.host and not _is_of_a_satellite(target):
             # The page moves to the application's host name, so that the cookies will be sent there; 307 keeps the
             # method and the form.
             there = f"http://{target_host}:{exchange.port}{path}?redirect_url={quote(target, safe='')}"
+            if browser:
+                there += f"&__clerk_db_jwt={quote(browser, safe='')}"
             exchange.answer(307, b"", "text/html", [("Location", there)])
         elif path == "/sign-out":
             self._sign_out(exchange, target)
@@ -50,24 +54,24 @@ class SignInPages:
             self._verify(exchange, fields.get("proof", [""])[0], target)
         elif exchange.command == "POST":
             membership = self._organizations.find_membership(fields.get("membership_id", [""])[0])
-            if membership:
-                self._sign_in(exchange, membership.user_id, membership.organization.id, target)
-            else:
-                self._sign_in(exchange, fields.get("user_id", [""])[0], None, target)
+            chosen = membership.user_id if membership else fields.get("user_id", [""])[0]
+            self._sign_in(exchange, chosen, membership and membership.organization.id, target, browser)
         else:
-            _show(exchange, 200, self._page(target))
+            _show(exchange, 200, self._page(target, browser))
 
-    def _page(self, target: str | None, problem: str = "") -> str:
+    def _page(self, target: str | None, browser: str = "", problem: str = "") -> str:
         choices = [(user, self._organizations.of_user(user.id)) for user in self._directory.users()]
-        return pages.sign_in_page(choices, target, problem)
+        return pages.sign_in_page(choices, target, browser, problem)
 
-    def _sign_in(self, exchange: Exchange, user_id: str, organization_id: str | None, target: str | None) -> None:
+    def _sign_in(
+        self, exchange: Exchange, user_id: str, organization_id: str | None, target: str | None, browser: str
+    ) -> None:
         user = self._directory.find(user_id)
         if user is None or not pages.can_sign_in(user):
             status, problem = (403, "This user cannot sign in.") if user else (404, "There is no such user.")
-            _show(exchange, status, self._page(target, problem))
+            _show(exchange, status, self._page(target, browser, problem))
             return
-        client = self._clients.find(exchange, {}) or self._clients.get()
+        client = self._clients.find(exchange, {"__clerk_db_jwt": [browser]}) or self._clients.get()
         origin = _origin(exchange, target)
         self._clients.sign_in(client, user, organization_id, origin)
         cookies = [self._clients.own_cookie(client), *self._clients.directives(client, origin)]
@@ -79,7 +83,7 @@ class SignInPages:
         session = self._clients.current(client) if client else None
         user = self._directory.find(session.user_id) if session else None
         if client is None or session is None or user is None:
-            _show(exchange, 401, self._page(target, "Nobody is signed in here. Choose who you want to be."))
+            _show(exchange, 401, self._page(target, problem="Nobody is signed in here. Choose who you want to be."))
         elif exchange.command != "POST" or proof not in ("now", "old"):
             _show(exchange, 200, pages.verification_page(user, session, target))
         else:
@@ -96,6 +100,11 @@ class SignInPages:
             return
         self._clients.sign_out_of(exchange)
         _leave(exchange, target, pages.signed_out_page(), self._clients.signed_out_directives())
+
+
+def _is_of_a_satellite(target: str) -> bool:
+    """Say whether an application asks for itself who is signed in, once it is told that there is somebody."""
+    return parse_qs(urlsplit(target).query).get("__clerk_synced") == ["false"]
 
 
 def _origin(exchange: Exchange, target: str | None) -> str:
