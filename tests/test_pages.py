@@ -281,7 +281,7 @@ class TestSignUp:
     )
     def test_it_leads_to_the_sign_up_page(self, settings: Any, values: dict[str, str], page: str) -> None:
         settings.CLERK_PUBLISHABLE_KEY = DEVELOPMENT
-        settings.CLERK_SIGN_IN_URL = None
+        settings.CLERK_SIGN_IN_URL = settings.CLERK_SIGN_UP_URL = None
         for name, value in values.items():
             setattr(settings, name, value)
         response = Client().get(SIGN_UP, {"next": "/welcome/"})
@@ -303,7 +303,7 @@ class TestOtherSites:
     @pytest.fixture(autouse=True)
     def _hosted(self, settings: Any) -> None:
         settings.CLERK_PUBLISHABLE_KEY = DEVELOPMENT
-        settings.CLERK_SIGN_IN_URL = None
+        settings.CLERK_SIGN_IN_URL = settings.CLERK_SIGN_UP_URL = None
 
     @pytest.mark.parametrize("path", [SIGN_IN, SIGN_UP, "/required/"])
     def test_a_development_browser_is_made_known(self, path: str) -> None:
@@ -467,7 +467,7 @@ class TestDjangosOwnTools:
 class TestSettings:
     @pytest.mark.parametrize("path", [SIGN_IN, SIGN_UP])
     def test_without_any_page_the_developer_is_told(self, settings: Any, path: str) -> None:
-        settings.CLERK_SIGN_IN_URL = settings.CLERK_PUBLISHABLE_KEY = ""
+        settings.CLERK_SIGN_IN_URL = settings.CLERK_SIGN_UP_URL = settings.CLERK_PUBLISHABLE_KEY = ""
         with pytest.raises(ImproperlyConfigured, match="no page to send visitors to"):
             Client().get(path)
 

@@ -4,15 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import jwt
 import pytest
 from django.core.management import call_command
+from django.test import Client
+from django.urls import reverse
 
-from clerk_views.conf import config
+from clerk_views.conf import SETTINGS, config
+from clerk_views.frontend import script_urls
 from clerk_views.testing import LocalClerk
-from clerk_views.testing.minting import SigningKey, new_signing_key
+from clerk_views.testing.minting import SigningKey, base64url
+
+#: What a project decides about its views, its users and its caches, whichever instance of Clerk it belongs to.
+LEFT_TO_THE_PROJECT = {
+    "CLERK_ACCEPTS_TOKEN",
+    "CLERK_CACHE_ALIAS",
+    "CLERK_CACHE_TIMEOUT",
+    "CLERK_CLOCK_SKEW_IN_MS",
+    "CLERK_JS_VERSION",
+    "CLERK_LINK_BY_EMAIL",
+    "CLERK_ORGANIZATION_PATTERNS",
+    "CLERK_PERSONAL_ACCOUNT_PATTERNS",
+    "CLERK_TIMEOUT_MS",
+    "CLERK_USER_CLAIMS",
+    "CLERK_USER_FIELDS",
+    "CLERK_USER_SOURCE",
+}
+
+#: All the others, as a project in production may have them.
+A_SATELLITE = {
+    "CLERK_SECRET_KEY": "sk_live_of_the_project",
+    "CLERK_MACHINE_SECRET_KEY": "ak_of_the_project",
+    "CLERK_PUBLISHABLE_KEY": f"pk_live_{base64url(b'clerk.example.com$')}",
+    "CLERK_API_URL": "https://api.example.com",
+    "CLERK_SIGN_IN_URL": "https://accounts.example.com/sign-in",
+    "CLERK_SIGN_UP_URL": "https://accounts.example.com/sign-up",
+    "CLERK_AFTER_SIGN_OUT_URL": "https://accounts.example.com/bye",
+    "CLERK_AUTH_PARTIES": ["https://www.example.com"],
+    "CLERK_JWT_KEY": "-----BEGIN PUBLIC KEY-----AAAA-----END PUBLIC KEY-----",
+    "CLERK_ISSUER": "https://clerk.example.com",
+    "CLERK_AUDIENCE": "https://www.example.com",
+    "CLERK_PROXY_URL": "https://www.example.com/__clerk",
+    "CLERK_DOMAIN": "satellite.example",
+    "CLERK_IS_SATELLITE": True,
+    "CLERK_SATELLITE_AUTO_SYNC": True,
+    "CLERK_CHECK_REVOKED_SESSIONS": True,
+    "CLERK_WEBHOOK_SIGNING_SECRET": f"whsec_{'A' * 32}",
+}
 
 
 @pytest.fixture(scope="module")
@@ -143,22 +184,64 @@ class TestSettings:
 
         assert (read.secret_key, read.api_url) == (server.secret_key, server.url)
         assert (read.issuers[0], read.proxy_url) == (server.issuer, server.url)
-        assert read.sign_in_url == f"{server.url}/sign-in"
+        assert read.sign_in_url == read.sign_up_url == f"{server.url}/sign-in"
         assert "http://testserver" in read.auth_parties
         assert read.publishable_key is not None
         assert read.publishable_key.cookie_suffix == server.cookie_suffix
         assert not read.publishable_key.is_production
 
-    def test_settings_of_the_project_and_its_environment_do_not_get_in_the_way(
-        self, server: LocalClerk, settings: Any, monkeypatch: pytest.MonkeyPatch
+    def test_every_setting_is_ours_or_left_to_the_project(self, server: LocalClerk) -> None:
+        assert server.settings().keys() & LEFT_TO_THE_PROJECT == set()
+        assert server.settings().keys() | LEFT_TO_THE_PROJECT == {setting.name for setting in SETTINGS}
+
+    def test_nothing_is_left_of_what_a_project_has_for_clerk_itself(
+        self, clerk: LocalClerk, settings: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("CLERK_JWT_KEY", new_signing_key().public_pem)
-        settings.CLERK_ISSUER = "https://clerk.example.com"
-        settings.CLERK_AUDIENCE = "https://app.example.com"
-        for name, value in server.settings().items():
+        assert A_SATELLITE.keys() == clerk.settings().keys()
+        for name, value in clerk.settings().items():
+            setattr(settings, name, value)
+        alone = vars(config())
+        for name, value in A_SATELLITE.items():
+            setattr(settings, name, value)
+            monkeypatch.setenv(name, str(value))
+        assert sum(vars(config())[name] != value for name, value in alone.items()) == len(A_SATELLITE)
+
+        for name, value in clerk.settings().items():
             setattr(settings, name, value)
 
-        assert (config().jwt_key, config().issuers[0], config().audience) == (None, server.issuer, ())
+        assert vars(config()) == alone
+
+    def test_what_a_project_decides_stays(self, clerk: LocalClerk, settings: Any) -> None:
+        settings.CLERK_ORGANIZATION_PATTERNS = ["/orgs/:slug/(.*)"]
+        settings.CLERK_USER_SOURCE = "claims"
+        for name, value in clerk.settings().items():
+            setattr(settings, name, value)
+
+        assert len(config().organization_patterns) == 1
+        assert config().user_source == "claims"
+
+    def test_no_address_leads_off_this_machine(self, clerk: LocalClerk, settings: Any) -> None:
+        for name, value in clerk.settings().items():
+            setattr(settings, name, value)
+
+        read = config()
+
+        addresses = [read.api_url, read.sign_in_url, read.sign_up_url, read.frontend_api("http://testserver")]
+        for address in (*addresses, *script_urls(read)):
+            assert address is not None
+            assert urlsplit(address)[:2] == ("http", "127.0.0.1:1234")
+        assert read.after_sign_out_url is None  # the site's own root
+
+    @pytest.mark.urls("tests.page_urls")
+    @pytest.mark.parametrize("name", ["sign-in", "sign-up"])
+    def test_the_pages_of_a_project_lead_to_one_that_answers(self, local_clerk: LocalClerk, name: str) -> None:
+        local_clerk.add_user(first_name="Ada")
+
+        address = Client().get(reverse(f"clerk_views:{name}"))["Location"]
+
+        assert address.startswith(f"{local_clerk.url}/")
+        page = httpx.get(address)
+        assert (page.status_code, "Ada" in page.text) == (200, True)
 
     def test_overrides_come_last(self, server: LocalClerk) -> None:
         assert server.settings(CLERK_API_URL="http://127.0.0.1:9", X=1)["CLERK_API_URL"] == "http://127.0.0.1:9"

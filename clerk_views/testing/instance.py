@@ -90,22 +90,27 @@ class Instance:
         """
         Return the Django settings that point at this server.
 
-        Settings that would make a project refuse these tokens (a PEM key, an issuer, an audience, …) are put back to
-        their defaults. ``overrides`` come last.
+        Settings that would make a project refuse these tokens (a PEM key, an issuer, an audience, …), or that would
+        lead its visitors elsewhere (another site's pages, a satellite's primary), are put back to their defaults. What
+        a project decides about its own views, users and caches is not among them. ``overrides`` come last.
         """
+        page = f"{self.url}/sign-in"
         return {
             "CLERK_SECRET_KEY": self.secret_key,
             "CLERK_MACHINE_SECRET_KEY": "",  # not None, which would let the environment speak
+            "CLERK_JWT_KEY": "",  # likewise
             "CLERK_PUBLISHABLE_KEY": self.publishable_key,
             "CLERK_API_URL": self.url,
-            "CLERK_SIGN_IN_URL": f"{self.url}/sign-in",
+            "CLERK_SIGN_IN_URL": page,
+            "CLERK_SIGN_UP_URL": page,  # one page for both
+            "CLERK_AFTER_SIGN_OUT_URL": None,
             "CLERK_AUTH_PARTIES": list(self.parties),
-            "CLERK_JWT_KEY": "",  # likewise
             "CLERK_ISSUER": None,
             "CLERK_AUDIENCE": None,
             "CLERK_PROXY_URL": self.url,
             "CLERK_DOMAIN": None,
             "CLERK_IS_SATELLITE": False,
+            "CLERK_SATELLITE_AUTO_SYNC": False,
             "CLERK_CHECK_REVOKED_SESSIONS": False,
             "CLERK_WEBHOOK_SIGNING_SECRET": self.webhook_secret,
             **overrides,
