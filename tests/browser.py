@@ -43,8 +43,8 @@ _FLAGS = (
     "--no-proxy-server",
     # clerk-js takes an automated browser for an invalid one, and then behaves as if it were offline.
     "--disable-blink-features=AutomationControlled",
-    # Whatever a page asks for, nothing leaves this machine.
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+    # Whatever a page asks for, nothing leaves this machine; but names that nobody has can be had here.
+    "--host-resolver-rules=MAP *.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 )
 
 

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,29 +94,34 @@ def serving(listener: socket.socket, database: Path, settings: dict[str, Any]) -
 
 class World:
     """
-    The stand-in, and where sites can be opened: one under 127.0.0.1, and one under localhost, which is another site.
+    The stand-in, and where two sites can be opened: under 127.0.0.1 and under localhost, or under names of a domain.
 
-    Cookies belong to host names, so to a browser these two are as far from each other as two domains.
+    Cookies belong to host names, so to a browser the first two are as far from each other as two domains.
     """
 
     def __init__(self, clerk: LocalClerk, folder: Path, ports: dict[str, socket.socket]) -> None:
         self.clerk = clerk
         self.origins = {host: f"http://{host}:{port.getsockname()[1]}" for host, port in ports.items()}
-        self.url = self.origins["127.0.0.1"]
+        self.url = next(iter(self.origins.values()))
         self._folder = folder
         self._ports = ports
 
-    def serve(self, host: str = "127.0.0.1", **settings: Any) -> AbstractContextManager[None]:
-        """Serve the demo under a host name."""
+    def serve(self, host: str | None = None, **settings: Any) -> AbstractContextManager[None]:
+        """Serve the demo under a host name, the first one by default."""
+        host = host or next(iter(self.origins))
         # Without leeway, so that a token expires when it says so.
-        settings = RUN["stand_in_settings"](self.clerk) | {"CLERK_CLOCK_SKEW_IN_MS": 0} | settings
+        settings = (
+            RUN["stand_in_settings"](self.clerk)
+            | {"CLERK_CLOCK_SKEW_IN_MS": 0, "ALLOWED_HOSTS": ["127.0.0.1", host]}
+            | settings
+        )
         return serving(self._ports[host], self._folder / f"{host}.sqlite3", settings)
 
 
 @contextmanager
-def world(folder: Path, **options: Any) -> Iterator[World]:
+def world(folder: Path, names: Sequence[str] = ("127.0.0.1", "localhost"), **options: Any) -> Iterator[World]:
     with open_port() as here, open_port() as there:
-        ports = {"127.0.0.1": here, "localhost": there}
+        ports = dict(zip(names, (here, there), strict=True))
         origins = [f"http://{host}:{port.getsockname()[1]}" for host, port in ports.items()]
         with LocalClerk(parties=origins, **options) as clerk:
             yield World(clerk, folder, ports)
@@ -388,6 +393,67 @@ def test_who_signs_in_from_a_satellite_is_signed_in_at_both_sites(
             assert heading(browser) == "You are Ada"
             assert len(site.clerk.sessions(ada)) == 1
             assert browser.errors == []
+
+
+@pytest.fixture
+def domain(tmp_path: Path) -> Iterator[World]:
+    """The demo twice, under two names of one domain, where the stand-in has a name too: as in production."""
+    names = ("app.example.test", "docs.example.test")
+    plain = {"SECURE_CROSS_ORIGIN_OPENER_POLICY": None}  # browsers want https for it, and say so
+    with (
+        world(tmp_path, names, production=True, host="clerk.example.test") as there,
+        there.serve(names[0], **plain),
+        there.serve(names[1], **plain),
+    ):
+        yield there
+
+
+def test_after_signing_out_here_and_in_again_a_page_costs_no_detour(browser: Browser, domain: World) -> None:
+    """Clerk's word of who changed last is a cookie of the whole domain, beside which no other of ours may stand."""
+    clerk = domain.clerk
+    ada = clerk.add_user(first_name="Ada", image_url="")
+    for _ in range(2):
+        sign_in(browser, domain, ada)
+        assert heading(browser).startswith("Hello, ")
+        assert browser.cookies["__client_uat"]["domain"] == ".example.test"
+        forget_detours(browser)
+        clerk.calls.reset()
+        browser.open(f"{domain.url}/whoami/")
+        assert heading(browser) == "You are Ada"
+        browser.open(f"{domain.url}/required/")
+        assert heading(browser).startswith("Hello, ")
+        assert clerk.calls.count("/v1/client/handshake") == 0
+
+        press(browser, "Sign out")
+
+        assert browser.run("document.querySelector('.state .big').textContent") == "Nobody yet"
+        assert clerk.sessions(ada) == []
+        browser.open(f"{domain.url}/optional/")
+        assert heading(browser) == "Hello, stranger."
+        forget_detours(browser)
+    assert browser.errors == []
+
+
+def test_sites_under_one_domain_know_the_same_visitor(browser: Browser, domain: World) -> None:
+    other = domain.origins["docs.example.test"]
+    ada = domain.clerk.add_user(first_name="Ada", image_url="")
+    sign_in(browser, domain, ada)
+
+    browser.open(f"{other}/whoami/")
+    assert heading(browser) == "You are Ada"
+    press(browser, "Sign out")
+    assert browser.url == f"{other}/"
+    browser.open(f"{domain.url}/optional/")
+
+    assert heading(browser) == "Hello, stranger."
+
+
+def test_step_up_works_under_a_shared_domain(browser: Browser, domain: World) -> None:
+    ada = domain.clerk.add_user(first_name="Ada", image_url="")
+    sign_in(browser, domain, ada, "/step-up/")
+    press(browser, "Let an hour pass, or verify again")
+    press(browser, "As if an hour had passed")
+    assert (browser.url, heading(browser)) == (f"{domain.url}/step-up/", "Prove that it is you")
 
 
 @pytest.fixture(params=KINDS)

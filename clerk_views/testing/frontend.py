@@ -26,8 +26,6 @@ from clerk_views.testing.organizations import Organizations
 from clerk_views.testing.pages import can_sign_in
 from clerk_views.testing.sessions import LocalSession, Sessions
 
-_LOOPBACK = re.compile(r"https?://(?:127\.0\.0\.1|localhost)(?::[0-9]{1,5})?")
-
 _PATHS = re.compile(r"/v1/(?:client|me)(?:/.*)?|/v1/(?:environment|dev_browser)")
 
 
@@ -94,6 +92,18 @@ class FrontendApi:
         """Say whether a path belongs to the Frontend API."""
         return _PATHS.fullmatch(path) is not None
 
+    def cors_headers(self, origin: str | None) -> list[tuple[str, str]]:
+        """Return the headers that let a page of this machine read an answer; of other pages none may."""
+        vary = [("Vary", "Origin")]
+        if origin is None or not self._instance.places.is_origin(origin):
+            return vary
+        return [
+            *vary,
+            ("Access-Control-Allow-Origin", origin),
+            ("Access-Control-Allow-Credentials", "true"),
+            ("Access-Control-Expose-Headers", "Clerk-Db-Jwt, X-Country, Retry-After"),
+        ]
+
     def handle(self, exchange: Exchange, path: str, query: Mapping[str, Sequence[str]]) -> None:
         """Answer one request."""
         try:
@@ -101,7 +111,7 @@ class FrontendApi:
         except Refused as refused:
             exchange.answer(refused.status, refused.body)
             return
-        cookies = self._clients.script_cookies(client) if client else []
+        cookies = self._clients.script_cookies(client, exchange.host) if client else []
         headers = [("Cache-Control", "no-store"), *(("Set-Cookie", each) for each in cookies)]
         exchange.answer(200, json.dumps(found).encode(), headers=headers)
 
@@ -109,7 +119,7 @@ class FrontendApi:
         self, exchange: Exchange, path: str, query: Mapping[str, Sequence[str]]
     ) -> tuple[dict[str, Any], LocalClient | None]:
         origin = exchange.headers["Origin"]
-        if origin is not None and not is_local(origin):
+        if origin is not None and not self._instance.places.is_origin(origin):
             # Browsers would not show the answer to such a page, but have sent its request all the same.
             raise Refused(400, "origin_invalid", "Pages of this machine alone may use the stand-in.")
         method = query.get("_method", [""])[0] if exchange.command == "POST" else ""
@@ -293,24 +303,6 @@ class FrontendApi:
             {**_shown(body), "organization": _shown(body["organization"])}
             for body in self._organizations.bodies_of(user)
         ]
-
-
-def is_local(origin: str) -> bool:
-    """Say whether an ``Origin`` header names this machine."""
-    return _LOOPBACK.fullmatch(origin) is not None
-
-
-def cors_headers(origin: str | None) -> list[tuple[str, str]]:
-    """Return the headers that let a page of this machine read an answer; of other pages none may."""
-    vary = [("Vary", "Origin")]
-    if origin is None or not is_local(origin):
-        return vary
-    return [
-        *vary,
-        ("Access-Control-Allow-Origin", origin),
-        ("Access-Control-Allow-Credentials", "true"),
-        ("Access-Control-Expose-Headers", "Clerk-Db-Jwt, X-Country, Retry-After"),
-    ]
 
 
 def _shown(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,8 +4,8 @@ The handshake: a browser comes with stale cookies, and is sent back with good on
 An application on another domain, a satellite, asks in the same way who is signed in at the primary one. With a
 development key the cookies travel in the query of the way back: as a signed token, or as a nonce that the
 application exchanges. With a production key that token or nonce is a cookie of the application's host, which works
-here because cookies belong to a host name and not to a port. Beside the handshake stands the other way to a fresh
-token: the application renews one by a refresh token, without the browser.
+here because cookies belong to a host name and not to a port; or of the domain that it shares with us. Beside the
+handshake stands the other way to a fresh token: the application renews one by a refresh token, without the browser.
 
 Source: Clerk's JavaScript backend SDK, "handshake", "refresh" and "satellite domains".
 """
@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from clerk_views.testing import pages
 from clerk_views.testing.clients import Clients, LocalClient, cookie
 from clerk_views.testing.faults import error_body
 from clerk_views.testing.instance import Instance
@@ -68,12 +67,12 @@ class Handshakes:
         Args:
             synced: Whether it was clerk-js on a satellite, which wants to read in the address that it was done.
         """
-        target = pages.local_url(query.get("redirect_url", [""])[0])
+        target = self._instance.places.url(query.get("redirect_url", [""])[0])
         if target is None:
             sentence = "redirect_url must be an http address of this machine."
             exchange.answer(400, error_body(400, "form_param_value_invalid", sentence))
             return
-        host = urlsplit(target).hostname
+        host = self._instance.places.host_for(urlsplit(target).hostname)
         if host != exchange.host:
             # The browser comes again under the application's host name, where its cookies are and shall be.
             again = urlsplit(exchange.path)._replace(scheme="http", netloc=f"{host}:{exchange.port}").geturl()
@@ -87,10 +86,11 @@ class Handshakes:
         directives = self._clients.directives(client, _origin(target), suffixed=suffixed)
         if synced:
             target = _with_parameter(target, "__clerk_synced", "true")
-        name, value = self._packed(directives, query.get("format", [""])[0])
+        domain = self._instance.places.shared_domain(urlsplit(target).hostname)
+        name, value = self._packed(directives, query.get("format", [""])[0], domain)
         cookies = [self._clients.own_cookie(client)]
         if self._clients.is_production:
-            cookies.append(cookie(name, value, _LIFETIME, hidden=True))
+            cookies.append(cookie(name, value, _LIFETIME, hidden=True, domain=domain))
         else:
             target = _with_parameter(target, name, value)
         exchange.answer(307, b"", "text/html", [*_leading_to(target), *(("Set-Cookie", each) for each in cookies)])
@@ -101,7 +101,7 @@ class Handshakes:
 
         The satellite then asks who is signed in there, by a handshake.
         """
-        target = pages.local_url(query.get("__clerk_redirect_url", [""])[0])
+        target = self._instance.places.url(query.get("__clerk_redirect_url", [""])[0])
         if target is None or self._clients.is_production:
             sentence = "__clerk_redirect_url is for development, and must be an http address of this machine."
             exchange.answer(400, error_body(400, "form_param_value_invalid", sentence))
@@ -174,12 +174,12 @@ class Handshakes:
             if wanted in (membership.organization.id, membership.organization.slug):
                 session.activate(membership.organization.id)
 
-    def _packed(self, directives: list[str], format: str) -> tuple[str, str]:
+    def _packed(self, directives: list[str], format: str, domain: str | None) -> tuple[str, str]:
         """Return the name and the value by which an application gets directives."""
         name = "__clerk_handshake_nonce" if format == "nonce" else "__clerk_handshake"
         if self._clients.is_production:
             # Nothing else removes this cookie, and the application would try to take it up at each request.
-            directives = [*directives, cookie(name, "", 0, hidden=True)]
+            directives = [*directives, cookie(name, "", 0, hidden=True, domain=domain)]
         if format != "nonce":
             now = int(time.time())
             claims = {"handshake": directives, "iat": now, "exp": now + _LIFETIME}

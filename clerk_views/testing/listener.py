@@ -19,11 +19,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from clerk_views.testing.calls import Calls
-
-HOST = "127.0.0.1"
-
-#: The names under which this machine may be asked for.
-HOSTS = (HOST, "localhost")
+from clerk_views.testing.places import HOST
 
 
 class _Connection(NamedTuple):

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from html import escape
-from urllib.parse import quote
 
 from clerk_views.testing.directory import LocalUser
 from clerk_views.testing.organizations import LocalMembership
 from clerk_views.testing.sessions import LocalSession
-
-_LOCAL_URL = re.compile(r"http://(?:127\.0\.0\.1|localhost)(?::[0-9]{1,5})?(?:[/?#][!-~]*)?")
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #656d76; --line: #d8dee4; --card: #fff; --page: #f4f5f7;
@@ -40,23 +36,6 @@ small { color: var(--soft); }
 footer { margin-top: 1.5rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--soft);
   font-size: .8rem; }
 """
-
-#: Nothing may be loaded. Some browsers hold the redirect after a form against form-action, so that names loopback.
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self' http://127.0.0.1:* http://localhost:*; "
-    "base-uri 'none'; frame-ancestors 'none'"
-)
-
-
-def local_url(text: str) -> str | None:
-    """
-    Return an address to which a visitor may be sent on, percent-encoded where needed; None if it may not be used.
-
-    Only plain http to 127.0.0.1 or localhost, on any port: the stand-in must not be a way to other sites.
-    """
-    # Encoding comes first: backslash, blanks and line breaks, which browsers read in ways of their own, are gone then.
-    encoded = quote(text, safe="%/:?#[]@!$&'()*+,;=~")
-    return encoded if _LOCAL_URL.fullmatch(encoded) else None
 
 
 def sign_in_page(
