@@ -142,7 +142,7 @@ def clerk(site: World) -> Iterator[LocalClerk]:
 
 @pytest.fixture
 def ada(clerk: LocalClerk) -> LocalUser:
-    return clerk.add_user(first_name="Ada", image_url="")
+    return clerk.add_user(first_name="Ada")
 
 
 def press(browser: Browser, text: str) -> None:
@@ -411,7 +411,7 @@ def domain(tmp_path: Path) -> Iterator[World]:
 def test_after_signing_out_here_and_in_again_a_page_costs_no_detour(browser: Browser, domain: World) -> None:
     """Clerk's word of who changed last is a cookie of the whole domain, beside which no other of ours may stand."""
     clerk = domain.clerk
-    ada = clerk.add_user(first_name="Ada", image_url="")
+    ada = clerk.add_user(first_name="Ada")
     for _ in range(2):
         sign_in(browser, domain, ada)
         assert heading(browser).startswith("Hello, ")
@@ -436,7 +436,7 @@ def test_after_signing_out_here_and_in_again_a_page_costs_no_detour(browser: Bro
 
 def test_sites_under_one_domain_know_the_same_visitor(browser: Browser, domain: World) -> None:
     other = domain.origins["docs.example.test"]
-    ada = domain.clerk.add_user(first_name="Ada", image_url="")
+    ada = domain.clerk.add_user(first_name="Ada")
     sign_in(browser, domain, ada)
 
     browser.open(f"{other}/whoami/")
@@ -449,7 +449,7 @@ def test_sites_under_one_domain_know_the_same_visitor(browser: Browser, domain: 
 
 
 def test_step_up_works_under_a_shared_domain(browser: Browser, domain: World) -> None:
-    ada = domain.clerk.add_user(first_name="Ada", image_url="")
+    ada = domain.clerk.add_user(first_name="Ada")
     sign_in(browser, domain, ada, "/step-up/")
     press(browser, "Let an hour pass, or verify again")
     press(browser, "As if an hour had passed")
@@ -467,7 +467,7 @@ def scripted(request: pytest.FixtureRequest, tmp_path: Path, clerk_packages: Pat
 
 def test_clerks_own_script_keeps_the_session_fresh_on_a_page(browser: Browser, scripted: World) -> None:
     clerk = scripted.clerk
-    ada = clerk.add_user(first_name="Ada", image_url="")
+    ada = clerk.add_user(first_name="Ada")
     sign_in(browser, scripted, ada)
     browser.wait_for("document.querySelector('.account .cl-userButtonTrigger')")
     first = browser.cookies["__session"]["value"]

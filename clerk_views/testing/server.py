@@ -16,11 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from django.utils.text import slugify
 
 from clerk_views.testing import packages as npm
+from clerk_views.testing import pictures
 from clerk_views.testing.backend import BackendApi
 from clerk_views.testing.calls import Calls
 from clerk_views.testing.clients import Clients
@@ -180,11 +181,14 @@ class LocalClerk(Instance):
             email_addresses: Further addresses: text for a verified one, or an entry of the body as it should stand.
             id: None for a fresh one.
             fields: Any other member of Clerk's User, such as ``banned=True``, ``locked=True``, ``image_url=…`` or
-                ``updated_at=…`` (milliseconds), sent as it is.
+                ``updated_at=…`` (milliseconds), sent as it is. Left out, ``image_url`` is a picture from here, or empty
+                as long as there is no port.
 
         Raises:
             ValueError: If the id is taken.
         """
+        id = id or new_id("user")
+        picture = self._picture_url(id)
         body = user_body(
             id=id,
             email=email,
@@ -193,7 +197,7 @@ class LocalClerk(Instance):
             username=username,
             first_name=first_name,
             last_name=last_name,
-            **fields,
+            **{"image_url": picture, "profile_image_url": picture, **fields},
         )
         return self._directory.add(body)
 
@@ -246,10 +250,9 @@ class LocalClerk(Instance):
             ValueError: If the id or the slug is taken, or a role, permission or slug is none.
         """
         subscription = Subscription(slugs_of(plans), slugs_of(features))
-        organization_id = id or new_id("org")
-        organization = self._organizations.add(
-            LocalOrganization(name, slug or slugify(name) or organization_id.lower(), organization_id, roles or {})
-        )
+        id = id or new_id("org")
+        slug = slug or slugify(name) or id.lower()
+        organization = self._organizations.add(LocalOrganization(name, slug, id, roles or {}, self._picture_url(id)))
         self._organizations.subscribe(organization.id, subscription)
         return organization
 
@@ -612,6 +615,9 @@ class LocalClerk(Instance):
         """
         self._backend.respond(path, body, status, content_type, headers)
 
+    def _picture_url(self, id: str) -> str:
+        return f"{self.url}{pictures.PATH}{quote(id, safe='')}" if self._port else ""
+
     def _browser_token(self, session: LocalSession, origin: str | None = None, **claims: Any) -> str:
         """Mint a session's next token for a browser; ``organization_id`` puts another organisation than the active."""
         if origin is not None:
@@ -626,8 +632,8 @@ class LocalClerk(Instance):
         if not self.places.serves(exchange.host):
             exchange.answer(421, b"LocalClerk serves this machine only.\n", "text/plain")
             return
-        for_scripts = path.startswith("/npm/") or self._frontend.knows(path)
-        if for_scripts:
+        for_scripts = self._frontend.knows(path)
+        if for_scripts or path.startswith(("/npm/", pictures.PATH)):
             exchange.standing_headers += self._frontend.cors_headers(exchange.headers["Origin"])
         if self.faults.strike(path, exchange):
             return
@@ -638,6 +644,8 @@ class LocalClerk(Instance):
         elif path.startswith("/npm/"):
             script = npm.script(self.packages, path)
             exchange.answer(*(200, script) if script else (404, b""), "text/javascript; charset=utf-8")
+        elif path.startswith(pictures.PATH):
+            exchange.answer(200, pictures.picture(unquote(path.removeprefix(pictures.PATH))), "image/png")
         elif for_scripts:
             self._frontend.handle(exchange, path, query)
         elif self._backend.knows(path):

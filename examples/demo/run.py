@@ -270,7 +270,7 @@ def stand_in(
 def populate(clerk: LocalClerk) -> None:
     """Add the users and where they belong."""
     for user in USERS:
-        clerk.add_user(**user, image_url="")  # a picture at Clerk would be fetched from there
+        clerk.add_user(**user)
     for name, members in MEMBERS.items():
         organization = clerk.add_organization(
             name=name, id=f"org_{name.lower()}", roles=ROLES, features=("invoices", "reports")
