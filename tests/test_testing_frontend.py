@@ -413,6 +413,22 @@ class TestTokens:
         personal = script.post(path, active_organization_id="").json()
         assert personal["response"]["last_active_organization_id"] is None
 
+    def test_the_components_for_billing_consent_and_tasks_find_what_they_ask_for(
+        self, script: Script, ada: LocalUser, session_id: str
+    ) -> None:
+        """That they are content with it is shown in test_browser_components.py."""
+        assert script.get("/billing/plans", payer_type="user").json() == {"data": [], "total_count": 0}
+        for name in ("payment_methods", "statements"):
+            assert script.get(f"/me/billing/{name}").json() == {"response": {"data": [], "total_count": 0}}
+        subscription = script.get("/me/billing/subscription").json()["response"]
+        assert (subscription["status"], subscription["subscription_items"]) == ("active", [])
+        query = {"scope": "profile email", "redirect_uri": "https://client.example/back"}
+        consent = script.get("/me/oauth/consent/client_1", **query).json()["response"]
+        assert (consent["client_id"], consent["redirect_domain"]) == ("client_1", "client.example")
+        assert [each["scope"] for each in consent["scopes"]] == ["profile", "email"]
+        totp = script.post("/me/totp").json()["response"]
+        assert f"secret={totp['secret']}" in totp["uri"]
+
     def test_they_live_as_long_as_asked_for(self, ada_on_a_short_one: tuple[Script, str]) -> None:
         script, session_id = ada_on_a_short_one
         token = script.post(f"/client/sessions/{session_id}/tokens").json()["jwt"]

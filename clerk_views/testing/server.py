@@ -305,7 +305,7 @@ class LocalClerk(Instance):
         organization: LocalOrganization | str | None = None,
         origin: str | None = None,
         *,
-        pending: bool = False,
+        pending: bool | str = False,
         actor: str | Mapping[str, Any] | None = None,
         second_factor: bool = False,
         client_id: str | None = None,
@@ -316,7 +316,7 @@ class LocalClerk(Instance):
         Args:
             organization: The active one; None for the personal account.
             origin: Of the page that asks, which becomes ``azp``; None for the first of ``parties``.
-            pending: Leave the task open to choose an organisation.
+            pending: Leave a task open: "reset-password", "setup-mfa", or with True to choose an organisation.
             actor: Who impersonates the user: an id, or an ``act`` claim.
             second_factor: Whether the user has proved a second factor too.
             client_id: Of the browser; None for a new one.
