@@ -47,7 +47,7 @@ def admit(
     # Where no session counts, no browser can be helped by signing in.
     page = is_page(request, view) and "session_token" in accepts
     try:
-        state = authenticate(request, accepts=accepts, offline=offline)
+        state = authenticate(request, accepts=accepts, page=page, offline=offline)
         if not page:
             state = state.without_redirect()
         elif state.is_handshake:

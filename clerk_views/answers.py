@@ -151,7 +151,7 @@ def carry(response: HttpResponseBase, state: RequestState) -> None:
     """
     if not isinstance(response, Handshake):
         state = state.without_redirect()
-    own = {key for key, cookie in response.cookies.items() if not isinstance(cookie, _Directive)}
+    own = {cookie.key for cookie in response.cookies.values() if not isinstance(cookie, _Directive)}
     names: list[str] = []
     for name, value in state.headers:
         if name != "Set-Cookie":

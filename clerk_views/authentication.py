@@ -27,7 +27,7 @@ from asgiref.sync import sync_to_async
 from django.db import close_old_connections
 from django.views.decorators.debug import sensitive_variables
 
-from clerk_views import cookies, handshake, machines, revocation, signals, tokens
+from clerk_views import cookies, handshake, machines, replays, revocation, signals, tokens
 from clerk_views.api import get_api
 from clerk_views.auth import ClerkAuth
 from clerk_views.exceptions import ClerkUnavailable, NotInMemory, TokenRefused
@@ -54,7 +54,12 @@ def is_foreign(memo: Memo) -> bool:
 
 
 def authenticate(
-    request: Any, *, accepts: tuple[str, ...] | None = None, early: bool = False, offline: bool = False
+    request: Any,
+    *,
+    accepts: tuple[str, ...] | None = None,
+    early: bool = False,
+    page: bool = True,
+    offline: bool = False,
 ) -> RequestState:
     """
     Say how a request stands with Clerk. Asks once per request, however often it is called.
@@ -63,6 +68,8 @@ def authenticate(
         accepts: The kinds of token that count; None for those that counted last, at first CLERK_ACCEPTS_TOKEN.
         early: The view is not known yet, and may accept another kind of token than ``accepts``; so one that is not
             among these is no failure yet.
+        page: False for a view that never answers with a page: it takes no part in handshakes, and what one has brought
+            is not looked at from here on.
         offline: Answer from memory alone, for callers on an event loop.
 
     Raises:
@@ -73,6 +80,10 @@ def authenticate(
     memo = memo_of(request)
     if accepts is not None and accepts != memo.accepts:
         memo.accepts, memo.state, memo.auth = accepts, None, None
+    if not page and not memo.apart:
+        memo.apart = True
+        if memo.judged is not None and memo.judged.arrived:
+            memo.judged = memo.state = memo.auth = None
     if memo.state is None:
         found = tokens.find(memo.request.META, memo.config)
         mismatch = _mismatch(memo, found)
@@ -217,7 +228,7 @@ def _decide(memo: Memo, found: tokens.Found, offline: bool) -> RequestState:
 def _by_cookies(memo: Memo, found: tokens.Found, offline: bool) -> RequestState:
     """Judge a browser's cookies. The steps are those of handshake.py, C1 to C16."""
     facts = _facts(memo, found)
-    brought = handshake.brought(facts, memo.config)
+    brought = None if memo.apart else handshake.brought(facts, memo.config)
     if brought is None:
         return _as_they_are(memo, found, facts, offline)
     try:
@@ -277,7 +288,7 @@ def _arrive(
     """
     Take what a handshake brought back, C1. None: it is of no use, and the request is judged as it is.
 
-    The session inside is verified before any cookie is set (RED-06).
+    The session inside is verified before any cookie is set, and is brought once (RED-06).
 
     Raises:
         ClerkUnavailable: Clerk cannot be asked what the nonce stands for. That is not the same as a sign-out.
@@ -285,16 +296,40 @@ def _arrive(
     try:
         directives = handshake.check_directives(_directives(brought, memo, offline), facts, memo.config)
         session = handshake.session_in(directives)
-        verdict = _judge_arrived(session, memo, offline) if session else None
+        verdict = _take_up(session, memo, offline) if session else None
     except TokenRefused as refused:
         # Another application's handshake cookie on a shared domain is nothing unusual.
         logger.info("What a handshake brought back was refused: %s (%.100s)", refused.reason, refused)
         return None
     headers = handshake.arrival(facts, memo.config, directives)
     if verdict is not None:
-        return _signed_in(verdict, "cookie", headers)
+        return replace(_signed_in(verdict, "cookie", headers), arrived=True)
     outcome = handshake.signed_out("session-token-missing")
-    return _conclude(memo, found, replace(outcome, headers=(*headers, *outcome.headers)), None, offline)
+    state = _conclude(memo, found, replace(outcome, headers=(*headers, *outcome.headers)), None, offline)
+    return replace(state, arrived=True)
+
+
+@sensitive_variables()
+def pending_session(request: Any) -> str:
+    """
+    Return the session token that a handshake has brought in a cookie, unverified; empty when there is none.
+
+    For signing out, which must not leave behind what signs the browser in at the next page.
+
+    Raises:
+        ClerkUnavailable: The keys cannot be had, or Clerk cannot be asked what a nonce stands for.
+    """
+    memo = memo_of(request)
+    facts = _facts(memo, tokens.find(memo.request.META, memo.config))
+    brought = handshake.held(facts) if memo.config.publishable_key is not None else None
+    if brought is None:
+        return ""
+    try:
+        return handshake.session_in(
+            handshake.check_directives(_directives(brought, memo, offline=False), facts, memo.config)
+        )
+    except TokenRefused:
+        return ""  # another application's, say
 
 
 def _directives(brought: handshake.Brought, memo: Memo, offline: bool) -> Iterable[Any]:
@@ -309,6 +344,18 @@ def _directives(brought: handshake.Brought, memo: Memo, offline: bool) -> Iterab
     # Refused, it is as if it had not been there. Clerk's SDK signs the visitor out instead; whoever is able to set a
     # cookie on the domain could do so then (I4).
     return get_api(memo.config).get_handshake_payload(brought.nonce, memo.budget)
+
+
+def _take_up(session: str, memo: Memo, offline: bool) -> Verdict:
+    if replays.is_known(session):
+        raise TokenRefused("token-invalid", "a session that was brought before")
+    verdict = _judge_arrived(session, memo, offline)
+    if offline:
+        raise NotInMemory  # another process may know it, and Django's cache may be on the network
+    leeway = DEVELOPMENT_LEEWAY if memo.config.is_development else memo.config.clock_skew
+    if not replays.take_up(session, verdict.expires + leeway, memo.config):
+        raise TokenRefused("token-invalid", "a session that was brought before")
+    return verdict
 
 
 def _judge_arrived(session: str, memo: Memo, offline: bool) -> Verdict:

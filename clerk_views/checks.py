@@ -25,7 +25,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -277,8 +277,7 @@ def check_pages(**kwargs: object) -> list[Problem]:
     problems = []
     for setting in ("CLERK_SIGN_IN_URL", "CLERK_SIGN_UP_URL"):
         address = urlsplit(values[setting] or "")
-        ours = not address.netloc or f"{address.scheme}://{address.netloc}" in values["CLERK_AUTH_PARTIES"]
-        if ours and address.path in views:
+        if _is_ours(address, values) and address.path in views:
             problems.append(
                 _error(
                     "E047",
@@ -289,6 +288,15 @@ def check_pages(**kwargs: object) -> list[Problem]:
                 )
             )
     return problems
+
+
+def _is_ours(address: SplitResult, values: Mapping[str, Any]) -> bool:
+    """Whether an address is of this very site, as far as the settings tell; of its parties a satellite is but one."""
+    if not address.netloc:
+        return True
+    if values["CLERK_IS_SATELLITE"]:
+        return address.netloc == values["CLERK_DOMAIN"]
+    return f"{address.scheme}://{address.netloc}" in values["CLERK_AUTH_PARTIES"]
 
 
 def _position(path: str) -> int | None:

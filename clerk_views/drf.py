@@ -83,7 +83,7 @@ class ClerkAuthentication(BaseAuthentication):
         try:
             asked = [] if view is None else _asked(view, memo)
             accepts = _accepted(asked, memo)
-            state = authenticate(request, accepts=accepts, early=memo.looking).without_redirect()
+            state = authenticate(request, accepts=accepts, early=memo.looking, page=False).without_redirect()
             auth = state.auth
             if auth.is_pending and any(requirement.allow_pending for requirement in asked):
                 auth = state.auth_if_pending_allowed

@@ -10,7 +10,7 @@ order; C1 to C16 are their names in the tests. Where ours is stricter, the comme
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -376,11 +376,24 @@ def brought(facts: Facts, config: Config) -> Brought | None:
     On a development instance it is in the query or in a cookie. On production only the cookies count, which Clerk sets
     there: a query can be put into any link, and with one's own token in it would sign a visitor in as somebody else.
     What cannot be a nonce is none (RED-06).
+
+    Only where a browser opens a page, which is how Clerk sends it back. Clerk's SDK looks at it with any request; so
+    the scripts of a page could be signed in by what was meant for nobody any more (RED-04).
     """
-    nonce, token = facts.cookies.nonce, facts.cookies.handshake
-    if config.is_development:
-        nonce = facts.asks(cookies.NONCE) or nonce
-        token = facts.asks(cookies.HANDSHAKE) or token
+    if not facts.is_eligible:
+        return None
+    if not config.is_development:
+        return held(facts)
+    return _brought(facts.asks(cookies.NONCE), facts.asks(cookies.HANDSHAKE), facts.cookies)
+
+
+def held(facts: Facts) -> Brought | None:
+    """Return what a handshake brought back in a cookie, whatever the request; None when nothing did."""
+    return _brought("", "", facts.cookies)
+
+
+def _brought(nonce: str, token: str, kept: Cookies) -> Brought | None:
+    nonce, token = nonce or kept.nonce, token or kept.handshake
     if nonce and _NONCE.fullmatch(nonce):
         return Brought(nonce=nonce)
     return Brought(token=token) if token else None
@@ -438,17 +451,40 @@ def cookie_headers(directives: Iterable[str]) -> tuple[tuple[str, str], ...]:
     return (*headers, ("Cache-Control", "no-store")) if headers else ()
 
 
-def arrival(facts: Facts, config: Config, directives: Iterable[str]) -> tuple[tuple[str, str], ...]:
+def arrival(facts: Facts, config: Config, directives: Collection[str]) -> tuple[tuple[str, str], ...]:
     """
     Return the headers of the response to a request that came back from Clerk.
 
-    On a development instance the browser is redirected once more, to the same address without what it brought.
+    On a development instance the browser is redirected once more, to the same address without what it brought. The
+    cookies it was brought in go, unless Clerk sees to that: somebody who signs out would be signed in again by them.
     """
-    set_cookies = tuple(("Set-Cookie", directive) for directive in directives)
-    if config.is_development and facts.is_eligible:
+    directives = [*_left_over(facts, directives), *directives, *_taken_up(facts, directives)]
+    if config.is_development:
+        set_cookies = tuple(("Set-Cookie", directive) for directive in directives)
         clean = facts.url(cookies.HANDSHAKE, cookies.NONCE, cookies.DEV_BROWSER, HELP)
         return (*set_cookies, *_redirect(clean))
     return cookie_headers(directives)
+
+
+def _left_over(facts: Facts, directives: Collection[str]) -> Iterator[str]:
+    """
+    Remove a ``__client_uat`` of this very host that hides the one which Clerk now sets on a domain above.
+
+    Clerk's JavaScript does so before it sets its own.
+    """
+    for name in facts.cookies.repeated:
+        theirs = [one for one in directives if _name_and_value(one)[0] == name]
+        if name.startswith(cookies.CLIENT_UAT) and theirs and all(map(_domains, theirs)):
+            yield f"{name}=; Path=/; Max-Age=0"
+
+
+def _taken_up(facts: Facts, directives: Collection[str]) -> Iterator[str]:
+    """Remove the cookies in which something was brought back, those that Clerk does not set anew itself."""
+    host = split_domain_port(facts.get_host())[0]
+    named = {_name_and_value(directive)[0] for directive in directives}
+    for name, held in ((cookies.HANDSHAKE, facts.cookies.handshake), (cookies.NONCE, facts.cookies.nonce)):
+        if held and name not in named:
+            yield from cookies.removals(name, host)
 
 
 def _name_and_value(directive: str) -> tuple[str, str]:

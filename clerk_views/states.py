@@ -74,6 +74,7 @@ class RequestState:
         carrier: ``header`` or ``cookie``: where a credential was presented; None when none was.
         headers: Name and value pairs that the response must carry, whatever the status, in this order. Each
             ``Set-Cookie`` is a header of its own, to be sent as it stands. They hold credentials.
+        arrived: Whether it is what a handshake brought that decided.
     """
 
     status: str
@@ -82,6 +83,7 @@ class RequestState:
     carrier: str | None = None
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     verdict: Proof | None = field(default=None, repr=False)
+    arrived: bool = False
 
     @property
     def is_signed_in(self) -> bool:
@@ -151,6 +153,7 @@ class Memo:
     state: RequestState | None = None  # for these
     judged: RequestState | None = None  # of the one credential that may count
     kind: str | None = None  # of the bearer token, once looked at
+    apart: bool = False  # of handshakes, as REST framework's views are
     unavailable: ClerkUnavailable | None = None
     reported: set[tuple[int, str | None]] = field(default_factory=set)
     user: Any = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import time
@@ -17,10 +18,10 @@ from django.core.exceptions import DisallowedHost, ImproperlyConfigured
 from django.http import HttpRequest
 from django.test import RequestFactory, override_settings
 
-from clerk_views import aget_clerk, authentication, get_clerk, signals
+from clerk_views import aget_clerk, authentication, get_clerk, replays, signals
 from clerk_views.authentication import aauthenticate, authenticate, is_foreign
 from clerk_views.conf import config
-from clerk_views.exceptions import AccountRefused, ClerkUnavailable
+from clerk_views.exceptions import AccountRefused, ClerkUnavailable, NotInMemory
 from clerk_views.keys import FetchedKeyRing, get_key_ring
 from clerk_views.states import RequestState, memo_of
 from clerk_views.testing import LocalClerk
@@ -363,6 +364,7 @@ def test_claims_are_json(local_clerk: LocalClerk) -> None:
 
 JUDGES = {"sync": authenticate, "async": async_to_sync(aauthenticate)}
 PAYLOAD = "/v1/clients/handshake_payload"
+DOMAINS = ("", "; Domain=app.example.com", "; Domain=example.com")
 DOCUMENT = {"sec-fetch-dest": "document"}
 SESSION_ID = "sess_b"
 
@@ -436,7 +438,11 @@ class TestComingBack:
     def check(self, state: RequestState, token: str, instance: str) -> None:
         assert said(state) == ("signed-in", None)
         assert (state.token, state.carrier, state.auth.user_id) == (token, "cookie", "user_a")
-        assert cookies_of(state) == directives(token)
+        [*brought, last] = [*cookies_of(state), *([""] if instance == "development" else [])]
+        assert brought == directives(token)
+        assert re.fullmatch(
+            "" if instance == "development" else r"__clerk_handshake(_nonce)?=; Path=/; Max-Age=0", last
+        )
         assert ("Cache-Control", "no-store") in state.headers
         assert not any(name.startswith(("Access-Control", "x-clerk")) for name, _ in state.headers)
         assert state.is_handshake is (instance == "development")
@@ -465,16 +471,25 @@ class TestComingBack:
         outer = handshake_token(local_clerk, *directives(token))
         self.check(judge(back(outer, cookie=held(local_clerk.token("user_b")))), token, instance)
 
-    @pytest.mark.parametrize("method", ["GET", "POST"])
-    def test_what_is_no_navigation_is_not_redirected(self, local_clerk: LocalClerk, instance: str, method: str) -> None:
-        """RED-04."""
-        outer = handshake_token(local_clerk, *directives(local_clerk.token("user_a")))
-        request = back(outer, sec_fetch_dest="empty")
-        request.method = method
-        state = authenticate(request)
-        assert (state.status, state.location, state.carrier) == ("signed-in", None, "cookie")
-        assert len(cookies_of(state)) == 3
-        assert ("Cache-Control", "no-store") in state.headers
+    @pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+    @pytest.mark.parametrize("destination", ["document", "empty"])
+    def test_what_is_no_navigation_is_judged_as_it_is(
+        self, local_clerk: LocalClerk, instance: str, judge: Any, method: str, destination: str
+    ) -> None:
+        """RED-04, RED-06: Clerk sends pages back, and nothing else. The clock's grace is for them alone, too."""
+        for age in (0, 3600):
+            token = local_clerk.token("user_a", issued_at=time.time() - age)
+            outer = handshake_token(local_clerk, *directives(token))
+            request = back(outer, sec_fetch_dest=destination)
+            request.method = method
+            state = judge(request)
+            if (method, destination, age) == ("GET", "document", 0):
+                assert state.is_signed_in
+            elif (method, destination) != ("GET", "document"):
+                assert (said(state), state.location) == (("signed-out", "session-token-and-uat-missing"), None)
+                assert cookies_of(state) == []
+            else:
+                assert state.is_signed_in is (instance == "development")
 
     @pytest.mark.parametrize("how", ["token", "nonce"])
     def test_signed_out_at_clerk(self, local_clerk: LocalClerk, instance: str, judge: Any, how: str) -> None:
@@ -483,7 +498,8 @@ class TestComingBack:
         local_clerk.respond(PAYLOAD, json.dumps({"directives": gone}).encode())
         state = judge(back(handshake_token(local_clerk, *gone)) if how == "token" else back(nonce="n0nce"))
         assert said(state) == ("signed-out", "session-token-missing")
-        assert cookies_of(state) == gone
+        assert cookies_of(state)[:2] == gone
+        assert len(cookies_of(state)) == (2 if instance == "development" else 3)
         assert state.is_handshake is (instance == "development")
         assert ("x-clerk-auth-reason", "session-token-missing") in state.headers
 
@@ -602,16 +618,75 @@ class TestComingBack:
         state = judge(back(forged, cookie=held(good)))
         assert (state.auth.user_id, state.headers) == ("user_b", ())
 
-    def test_replayed_it_is_refused_with_its_session(
-        self, local_clerk: LocalClerk, settings: Any, judge: Any, time_machine: Any
+    @pytest.mark.parametrize("how", ["token", "nonce"])
+    @pytest.mark.parametrize("memory", ["process", "cache"])
+    def test_replayed_it_is_refused(
+        self, local_clerk: LocalClerk, instance: str, judge: Any, how: str, memory: str, time_machine: Any
     ) -> None:
-        """RED-06: the outer token has no end, the session inside has."""
-        be_production(local_clerk, settings)
-        outer = handshake_token(local_clerk, *directives(local_clerk.token("user_a", expires_in=60)))
+        """RED-06: as long as the session inside could count, which is a day longer on a development instance."""
+        token = local_clerk.token("user_a", expires_in=60)
+        local_clerk.respond(PAYLOAD, json.dumps({"directives": directives(token)}).encode())
+        outer = handshake_token(local_clerk, *directives(token)) if how == "token" else ""
+        assert judge(back(outer, nonce="n0nce")).is_signed_in
+        for later in (0, 50, 90, 86_000, 86_450, 90_000):
+            time_machine.move_to(time.time() + later)
+            if memory == "cache":
+                replays._kept.start_anew()  # as in another process
+            state = judge(back(outer, nonce="n0nce"))
+            assert (state.is_signed_in, cookies_of(state)) == (False, []), later
+            time_machine.move_to(time.time() - later)
+
+    def test_what_nobody_is_signed_in_by_may_come_twice(
+        self, local_clerk: LocalClerk, instance: str, judge: Any
+    ) -> None:
+        """Two browsers that are signed out may get the same from Clerk, to the letter."""
+        gone = ["__session=; Path=/; Max-Age=0", "__client_uat=0; Path=/"]
+        outer = handshake_token(local_clerk, *gone)
+        for _ in range(2):
+            assert cookies_of(judge(back(outer)))[:2] == gone
+
+    def test_a_cache_that_is_down_keeps_nobody_out(
+        self, local_clerk: LocalClerk, instance: str, settings: Any, judge: Any
+    ) -> None:
+        """RED-06, F-11: then it is refused a second time in the same process alone."""
+        settings.CACHES = {"default": {"BACKEND": "tests.caches.BrokenCache"}}
+        outer = handshake_token(local_clerk, *directives(local_clerk.token("user_a")))
         assert judge(back(outer)).is_signed_in
-        time_machine.move_to(time.time() + 90)
-        state = judge(back(outer))
-        assert (state.status, cookies_of(state)) == ("signed-out", [])
+        assert not judge(back(outer)).is_signed_in
+
+    def test_the_cache_is_not_asked_on_an_event_loop(self, local_clerk: LocalClerk, instance: str) -> None:
+        """CTX-02."""
+        good = local_clerk.token("user_b")
+        assert authenticate(visit(held(good))).is_signed_in
+        outer = handshake_token(local_clerk, *directives(local_clerk.token("user_a")))
+        with pytest.raises(NotInMemory):
+            authenticate(back(outer), offline=True)
+        assert authenticate(back(outer)).is_signed_in
+        # What this process knows of needs no cache.
+        assert authenticate(back(outer, cookie=held(good)), offline=True).auth.user_id == "user_b"
+
+    def test_a_leftover_of_this_host_goes(self, local_clerk: LocalClerk, settings: Any, judge: Any) -> None:
+        """SRC-06: a client_uat of the host would hide the one that Clerk sets on the domain above, for a year."""
+        be_production(local_clerk, settings)
+        settings.ALLOWED_HOSTS = ["app.example.com"]
+        names = ("__client_uat", f"__client_uat_{suffix()}")
+        session = f"__session_{suffix()}={local_clerk.token('user_a')}"
+        hidden = "; ".join([session, *(f"{name}={value}" for name in names for value in (0, 9))])
+        assert judge(visit(hidden, host="app.example.com")).reason == "session-token-but-no-client-uat"
+        brought = [f"{session}; Path=/", f"{names[0]}=9; Path=/", f"{names[1]}=9; Path=/; Domain=example.com"]
+        state = judge(back(handshake_token(local_clerk, *brought), cookie=hidden, host="app.example.com"))
+        assert state.is_signed_in
+        above = [f"__clerk_handshake=; Path=/; Max-Age=0{of}" for of in DOMAINS]
+        assert cookies_of(state) == [f"{names[1]}=; Path=/; Max-Age=0", *brought, *above]
+
+    def test_a_cookie_that_clerk_removes_itself_is_left_to_it(
+        self, local_clerk: LocalClerk, settings: Any, judge: Any
+    ) -> None:
+        be_production(local_clerk, settings)
+        brought = [*directives(local_clerk.token("user_a")), "__clerk_handshake=; Path=/; Domain=testserver; Max-Age=0"]
+        outer = handshake_token(local_clerk, *brought)
+        state = judge(back(outer, cookie="__clerk_handshake_nonce=not/one"))
+        assert cookies_of(state) == [*brought, "__clerk_handshake_nonce=; Path=/; Max-Age=0"]
 
     @pytest.mark.parametrize("age", [-80_000, 80_000])
     def test_a_wrong_clock_is_forgiven_on_development(
@@ -639,7 +714,7 @@ class TestComingBack:
         token = local_clerk.token("user_a", sts="pending")
         state = judge(back(handshake_token(local_clerk, *directives(token))))
         assert (state.is_signed_in, state.auth.status) == (True, "pending")
-        assert cookies_of(state) == directives(token)
+        assert cookies_of(state)[:3] == directives(token)
 
 
 class TestCookies:

@@ -41,6 +41,8 @@ from pathlib import Path
 import run
 site = socket.socket(fileno=int(sys.argv[1]))
 run.prepare_site(site.getsockname()[1], Path(sys.argv[2]), json.load(sys.stdin))
+from django.core.checks import run_checks
+assert not [problem for problem in run_checks(tags=["clerk_views"]) if problem.is_serious()], run_checks()
 run.web_server().run(sockets=[site])
 """
 

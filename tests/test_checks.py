@@ -401,6 +401,32 @@ class TestPages:
     def test_other_pages(self, value: str | None) -> None:
         assert found(CLERK_SIGN_IN_URL=value, CLERK_SIGN_UP_URL=value, LOGIN_URL="clerk_views:sign-in") == {}
 
+    @pytest.mark.parametrize("key", ["sk_test_x", "sk_live_x"], ids=["development", "production"])
+    @pytest.mark.parametrize(
+        ("address", "circle"),
+        [
+            ("https://app.example.com/clerk/sign-in/", False),
+            ("https://satellite.example/clerk/sign-in/", True),
+            ("/clerk/sign-in/", True),
+        ],
+    )
+    def test_a_satellite_signs_in_on_the_primary_s_own_page(self, key: str, address: str, circle: bool) -> None:
+        """Which is at the same path there, and both are origins of the project."""
+        mode = key[3:7]
+        values: dict[str, Any] = {
+            "CLERK_SECRET_KEY": key,
+            "CLERK_PUBLISHABLE_KEY": publishable_key(
+                "clerk.example.com" if mode == "live" else "happy-cat-1.clerk.accounts.dev", mode
+            ),
+            "CLERK_IS_SATELLITE": True,
+            "CLERK_DOMAIN": "satellite.example",
+            "CLERK_AUTH_PARTIES": ["https://app.example.com", "https://satellite.example"],
+            "CLERK_SIGN_IN_URL": address,
+        }
+        problems = found(**values)
+        assert ("E047" in problems) is circle
+        assert not problems or circle
+
     def test_the_views_are_not_included(self) -> None:
         assert found(CLERK_SIGN_IN_URL="/clerk/sign-in/", ROOT_URLCONF="tests.urls") == {}
 

@@ -23,7 +23,7 @@ ROWS = [
     {"cookies", "entries"},
     {"auth", "tokens", "transport", "models", "profiles"},
     {"api", "columns", "freshness", "frontend", "requirements", "rows"},
-    {"handshake", "keys", "machines", "revocation", "sync"},
+    {"handshake", "keys", "machines", "replays", "revocation", "sync"},
     {"states", "accounts", "full_sync"},
     {"verdicts"},
     {"authentication"},

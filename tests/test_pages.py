@@ -12,12 +12,14 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
+from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.middleware.csrf import get_token
 from django.test import Client, RequestFactory
 
 from clerk_views import answers
 from clerk_views.testing import LocalClerk
+from clerk_views.testing.minting import mint, session_header
 from tests.conftest import World
 from tests.doors import MIDDLEWARE
 from tests.test_conf import publishable_key
@@ -349,8 +351,10 @@ class TestOtherSites:
     def test_a_satellite_asks_for_the_primary_session(self, settings: Any, path: str) -> None:
         settings.CLERK_IS_SATELLITE = True
         settings.CLERK_DOMAIN = "satellite.example"
-        settings.CLERK_SIGN_IN_URL = "https://primary.example/sign-in"
-        settings.CLERK_SIGN_UP_URL = "https://primary.example/sign-up"
+        settings.CLERK_AUTH_PARTIES = ["https://primary.example", "https://satellite.example"]
+        settings.CLERK_SIGN_IN_URL = f"https://primary.example{SIGN_IN}"
+        settings.CLERK_SIGN_UP_URL = f"https://primary.example{SIGN_UP}"
+        assert run_checks(tags=["clerk_views"]) == []
         response = Client().get(path, {"next": "/x?a=1"}, headers=PAGE)
         back = urlsplit(way_back(response))
         assert (back.scheme, back.netloc) == ("http", "testserver")
@@ -669,6 +673,19 @@ class TestSignOut:
     def test_without_a_publishable_key_the_plain_cookies_go(self, settings: Any) -> None:
         settings.CLERK_PUBLISHABLE_KEY = ""
         assert {*Client().post(SIGN_OUT).cookies} == {"__session", "__client_uat", "__refresh"}
+
+    def test_a_session_that_is_under_way_twice_ends_once(
+        self, local_clerk: LocalClerk, each_world: World, session: Any
+    ) -> None:
+        token = local_clerk.session_token(session)
+        hold(each_world.client, local_clerk, token)
+        directives = [f"__session={local_clerk.session_token(session)}; Path=/"]
+        header = session_header(local_clerk.signing_key.kid)
+        brought = mint(header, {"handshake": directives}, local_clerk.signing_key)
+        each_world.client.cookies["__clerk_handshake"] = brought
+        assert each_world.post(SIGN_OUT).status_code == 303
+        assert session.status == "revoked"
+        assert local_clerk.calls.count("/v1/sessions/{id}/revoke") == 1
 
     def test_over_https_cookies_are_secure(self) -> None:
         assert Client().post(SIGN_OUT, secure=True).cookies["__client_uat"]["secure"]
