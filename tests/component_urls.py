@@ -42,7 +42,7 @@ def policy(get_response: Get) -> Get:
     def middleware(request: HttpRequest) -> HttpResponse:
         request.csp_nonce = secrets.token_urlsafe()  # type: ignore[attr-defined]  # as django-csp does
         response = get_response(request)
-        clerk = config().proxy_url
+        clerk = "/".join((config().proxy_url or "").split("/")[:3])
         response["Content-Security-Policy"] = (
             f"default-src 'none'; script-src 'nonce-{request.csp_nonce}' {clerk}; connect-src {clerk} 'self'; "  # type: ignore[attr-defined]
             f"worker-src blob:; style-src 'nonce-{request.csp_nonce}'; img-src {clerk} data:; "  # type: ignore[attr-defined]

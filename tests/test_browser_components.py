@@ -63,18 +63,10 @@ def ada(site: Site) -> LocalUser:
     return site.clerk.add_user(email="ada@example.com", first_name="Ada")
 
 
-def fill_in(browser: Browser, identifier: str) -> None:
-    """Sign in with Clerk's own form."""
-    for field, text in (("identifier", identifier), ("password", "whatever")):
-        browser.wait_for(f"document.querySelector('input[name={field}]:not([tabindex=\"-1\"])')")
-        browser.type(f"input[name={field}]", text)
-        browser.click(".cl-formButtonPrimary")
-
-
 def sign_in(browser: Browser, site: Site, user: LocalUser, path: str = "/members/") -> None:
     """Sign in on the project's page, and come to the one that was asked for."""
     browser.open(f"{site.url}{path}")
-    fill_in(browser, str(user.email))
+    browser.fill_in(str(user.email))
     browser.wait_for("location.pathname === arguments[0] && document.readyState === 'complete'", path)
 
 
@@ -87,7 +79,7 @@ def test_a_page_of_one_s_own_signs_in_and_leads_on(browser: Browser, site: Site,
     browser.open(f"{site.url}/sign-in/?next=/members/%3Fpage%3D2")
     assert browser.run("document.querySelector('h1').textContent") == "Come in"
 
-    fill_in(browser, "ada@example.com")
+    browser.fill_in("ada@example.com")
 
     browser.wait_for("location.pathname === '/members/' && document.readyState === 'complete'")
     assert browser.url == f"{site.url}/members/?page=2"
@@ -99,7 +91,7 @@ def test_it_leads_back_to_the_page_that_wanted_a_user(browser: Browser, site: Si
     browser.open(f"{site.url}/members/?page=3")
     assert browser.run("location.pathname") == "/sign-in/"
 
-    fill_in(browser, "ada@example.com")
+    browser.fill_in("ada@example.com")
 
     browser.wait_for("location.pathname === '/members/' && document.readyState === 'complete'")
     assert browser.url == f"{site.url}/members/?page=3"
@@ -110,7 +102,7 @@ def test_it_leads_nowhere_else(browser: Browser, site: Site, ada: LocalUser) -> 
     """RED-01."""
     browser.open(f"{site.url}/sign-in/?next=//evil.example/")
 
-    fill_in(browser, "ada@example.com")
+    browser.fill_in("ada@example.com")
 
     browser.wait_for("document.querySelector('h1')?.textContent === 'Home' && document.readyState === 'complete'")
     assert browser.url == f"{site.url}/"

@@ -397,6 +397,39 @@ def test_who_signs_in_from_a_satellite_is_signed_in_at_both_sites(
             assert browser.errors == []
 
 
+@pytest.mark.parametrize("production", KINDS)
+def test_whoever_signs_in_on_the_primary_s_own_page_comes_back_to_the_satellite(
+    browser: Browser, tmp_path: Path, clerk_packages: Path, production: bool
+) -> None:
+    """With Clerk's component there, which by itself leads to no other origin than its page's."""
+    with world(tmp_path, production=production, packages=clerk_packages) as site:
+        primary, satellite = site.url, site.origins["localhost"]
+        own_page = {"CLERK_SIGN_IN_URL": "/sign-in/", "CLERK_SIGN_UP_URL": None, "ROOT_URLCONF": "tests.component_urls"}
+        as_satellite = {
+            "CLERK_IS_SATELLITE": True,
+            "CLERK_SIGN_IN_URL": f"{primary}/sign-in/",
+            # Under the satellite's own name, or else what clerk-js asks there comes without cookies.
+            "CLERK_PROXY_URL": site.clerk.settings()["CLERK_PROXY_URL"].replace("127.0.0.1", "localhost"),
+        }
+        ada = site.clerk.add_user(first_name="Ada", email="ada@example.com")
+        with site.serve(**own_page), site.serve("localhost", **as_satellite):
+            browser.open(f"{satellite}/required/?page=2")
+            assert browser.url.startswith(f"{primary}/sign-in/?")
+
+            browser.fill_in("ada@example.com")
+
+            # clerk-js takes from the address what was said in it.
+            browser.wait_for("location.href === arguments[0] && window.Clerk?.user", f"{satellite}/required/?page=2")
+            assert heading(browser).startswith("Hello, ")
+            browser.wait_for("document.querySelector('.account .cl-userButtonTrigger')")
+            browser.open(f"{satellite}/whoami/")
+            assert heading(browser) == "You are Ada"
+            browser.open(f"{primary}/members/")
+            assert heading(browser) == f"Hello, {ada.id}"
+            assert len(site.clerk.sessions(ada)) == 1
+            assert browser.errors == []
+
+
 @pytest.fixture
 def domain(tmp_path: Path) -> Iterator[World]:
     """The demo twice, under two names of one domain, where the stand-in has a name too: as in production."""

@@ -193,7 +193,7 @@ class TestOnTheWayToClerk:
         reason = "session-token-expired-refresh-non-eligible-no-refresh-cookie"
         assert (answer.status, answer.body) == (307, b"")
         location = header(answer, "Location") or ""
-        assert location.startswith(f"{server.url}/v1/client/handshake?")
+        assert location.startswith(f"{server.url}/__clerk/v1/client/handshake?")
         found = parameters(location)
         assert found.pop("redirect_url") == [f"http://testserver{door.path}?page=2&q=a+b"]
         assert found.pop("__clerk_hs_reason") == [reason]

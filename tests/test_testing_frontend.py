@@ -142,6 +142,15 @@ def set_cookies(answer: httpx.Response) -> dict[str, str]:
     return dict(header.split("=", 1) for header in answer.headers.get_list("set-cookie"))
 
 
+def test_the_frontend_api_stands_below_a_path_of_its_own(clerk: LocalClerk) -> None:
+    """And beside it, for programs that look at what was asked."""
+    below = httpx.get(f"{clerk.url}/__clerk/v1/environment")
+    assert below.json() == httpx.get(f"{clerk.url}/v1/environment").json()
+    assert [call.path for call in clerk.calls.paths] == ["/v1/environment"] * 2
+    assert httpx.get(f"{clerk.url}/__clerk/__clerk/v1/environment").status_code == 404
+    assert httpx.get(f"{clerk.url}/__clerkv1/environment").status_code == 404
+
+
 class TestBrowsers:
     def test_a_new_one_is_signed_out(self, script: Script) -> None:
         client = script.client
@@ -783,6 +792,25 @@ class TestTheHandshake:
             other = clerk.add_user()
             browser.http.post(f"http://localhost:{urlsplit(clerk.url).port}/sign-in", data={"user_id": other.id})
             assert there() == other.id
+
+    def test_under_another_name_it_asks_itself_under_its_own(self) -> None:
+        """As a satellite's Frontend API asks that of the primary domain; once, and only where nobody is signed in."""
+        with LocalClerk(production=True) as clerk, Browser(clerk) as browser:
+            there = f"http://localhost:{urlsplit(clerk.url).port}/__clerk/v1/client/handshake"
+            asked = {"redirect_url": "http://localhost:8000/"}
+
+            def hosts() -> list[str | None]:
+                answer = browser.http.get(there, params=asked, follow_redirects=False)
+                seen = []
+                while answer.headers["Location"] != "http://localhost:8000/":
+                    seen.append(urlsplit(answer.headers["Location"]).hostname)
+                    answer = browser.http.get(answer.headers["Location"])
+                return seen
+
+            assert hosts() == ["127.0.0.1", "localhost"]
+            browser.sign_in(clerk.add_user())
+            assert hosts() == ["127.0.0.1", "localhost"]
+            assert hosts() == []
 
     def test_a_satellite_s_script_comes_back_with_word_that_it_was_done(
         self, clerk: LocalClerk, browser: Browser, ada: LocalUser

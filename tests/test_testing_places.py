@@ -114,7 +114,7 @@ def test_the_key_and_the_settings_name_the_domain(visit: Visit, settings: Any) -
     assert clerk.url == f"http://clerk.example.test:{port}"
     assert clerk.issuer == "https://clerk.example.test"
     assert config().frontend_api_host == "clerk.example.test"
-    assert config().frontend_api("http://app.example.test") == clerk.url
+    assert config().frontend_api("http://app.example.test") == f"{clerk.url}/__clerk"
     assert config().api_url == f"http://127.0.0.1:{port}"
     assert config().sign_in_url == f"{clerk.url}/sign-in"
 

@@ -75,8 +75,13 @@ class Handshakes:
         host = self._instance.places.host_for(urlsplit(target).hostname)
         if host != exchange.host:
             # The browser comes again under the application's host name, where its cookies are and shall be.
-            again = urlsplit(exchange.path)._replace(scheme="http", netloc=f"{host}:{exchange.port}").geturl()
+            again = _under(host, exchange)
             exchange.answer(307, b"", "text/html", _leading_to(self._with_ticket(again, exchange)))
+            return
+        if self._may_be_known_elsewhere(exchange, query):
+            # A satellite has a Frontend API on its own domain, which asks that of the primary one.
+            there = _under(self._instance.places.host, exchange)
+            exchange.answer(307, b"", "text/html", _leading_to(there))
             return
         client = self._find(exchange, query)
         session = self._clients.current(client)
@@ -151,13 +156,22 @@ class Handshakes:
         Clerk's Frontend API has one host name, by whose cookie it knows the browser whichever application asks. With a
         development key the development browser does that.
         """
-        client = self._clients.of_cookie(exchange) if self._clients.is_production else None
-        if client is None or self._clients.current(client) is None:
+        if not self._clients.is_production:
             return url
+        client = self._clients.of_cookie(exchange)
+        if client is None or self._clients.current(client) is None:
+            return _with_parameter(url, _TICKET, "")  # says that nobody is known here
         ticket = secrets.token_urlsafe(24)
         with self._lock:
             self._tickets[ticket] = client
         return _with_parameter(url, _TICKET, ticket)
+
+    def _may_be_known_elsewhere(self, exchange: Exchange, query: Mapping[str, Sequence[str]]) -> bool:
+        """Say whether a browser without a session under this host name may have one under our own, not asked yet."""
+        if not self._clients.is_production or _TICKET in query or exchange.host == self._instance.places.host:
+            return False
+        client = self._clients.of_cookie(exchange)
+        return client is None or self._clients.current(client) is None
 
     def _find(self, exchange: Exchange, query: Mapping[str, Sequence[str]]) -> LocalClient:
         with self._lock:
@@ -189,6 +203,11 @@ class Handshakes:
         with self._lock:
             self._outcomes[nonce] = (time.time() + _LIFETIME, directives)
         return name, nonce
+
+
+def _under(host: str, exchange: Exchange) -> str:
+    """Return the address that was asked for, under another host name."""
+    return urlsplit(exchange.path)._replace(scheme="http", netloc=f"{host}:{exchange.port}").geturl()
 
 
 def _leading_to(url: str) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from clerk_views.testing.minting import SigningKey, base64url, key_pool, new_signing_key
-from clerk_views.testing.places import HOST, Places
+from clerk_views.testing.places import HOST, PROXY_PATH, Places
 from clerk_views.testing.webhooks import new_webhook_secret
 from clerk_views.values import PublishableKey
 
@@ -114,7 +114,7 @@ class Instance:
             "CLERK_AUTH_PARTIES": list(self.parties),
             "CLERK_ISSUER": None,
             "CLERK_AUDIENCE": None,
-            "CLERK_PROXY_URL": self.url,
+            "CLERK_PROXY_URL": f"{self.url}{PROXY_PATH}",
             "CLERK_DOMAIN": None,
             "CLERK_IS_SATELLITE": False,
             "CLERK_SATELLITE_AUTO_SYNC": False,

@@ -11,6 +11,10 @@ from urllib.parse import quote
 
 HOST = "127.0.0.1"
 
+#: The path of the Frontend API, as of Clerk's own proxies. clerk-js on a satellite with a production key makes of it an
+#: address that would lead to another host if there were none.
+PROXY_PATH = "/__clerk"
+
 #: The names of loopback under which this machine may be asked for.
 HOSTS = (HOST, "localhost")
 
