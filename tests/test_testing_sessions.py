@@ -144,10 +144,11 @@ class TestItsStatus:
     @pytest.mark.parametrize("task", ["reset-password", "setup-mfa"])
     def test_a_pending_session_may_wait_for_something_else(self, server: LocalClerk, task: str) -> None:
         session = server.open_session(server.add_user(), pending=task)
+        token = claims_of(server.session_token(session))
         session.activate("org_1")
+        assert token["sts"] == "pending"
         assert session.data["tasks"] == [{"key": task}]
         assert (session.status, session.organization_id) == ("pending", "org_1")
-        assert claims_of(server.session_token(session))["sts"] == "pending"
 
     def test_a_pending_session_waits_for_an_organisation(self, server: LocalClerk) -> None:
         session = server.open_session(server.add_user(), pending=True)
