@@ -255,6 +255,8 @@ def _as_they_are(memo: Memo, found: tokens.Found, facts: handshake.Facts, offlin
     outcome = handshake.finish(facts, memo.config, lambda: auth.claims)
     if outcome is not None:
         return _conclude(memo, found, outcome, None, offline)
+    if not judged.verdict.has_party:
+        _party_watch.note()
     return _signed_in(judged.verdict, "cookie")
 
 
@@ -478,6 +480,24 @@ class _ClockWatch:
 
 
 _clock_watch = _ClockWatch()
+
+
+class _PartyWatch:
+    """Tells the operator once that session cookies do not say which page obtained them, as Clerk's SDK does (C16)."""
+
+    def __init__(self) -> None:
+        self.told = False
+
+    def note(self) -> None:
+        if not self.told:
+            self.told = True
+            logger.warning(
+                "The token of a session cookie has no 'azp' claim, so nothing says which page obtained it. Clerk may "
+                "refuse such tokens one day; ask its support, or look whether a proxy hides the Origin header from it."
+            )
+
+
+_party_watch = _PartyWatch()
 
 
 def _conclude(

@@ -179,11 +179,16 @@ def check_relations(**kwargs: object) -> list[Problem]:
     """Check what settings say together."""
     values, wrong = _parse()
     problems: list[Problem] = []
+    is_nowhere = values["CLERK_IS_SATELLITE"] and not (values["CLERK_DOMAIN"] or values["CLERK_PROXY_URL"])
     if not wrong.keys() & {"CLERK_SECRET_KEY", "CLERK_JWT_KEY", "CLERK_USER_SOURCE"}:
         raw = read_raw()
+        set_aside = {*wrong, *(["CLERK_IS_SATELLITE"] if is_nowhere else [])}  # told below, by an id of its own
         try:
             Config(
-                {setting.name: setting.default if setting.name in wrong else raw[setting.name] for setting in SETTINGS}
+                {
+                    setting.name: setting.default if setting.name in set_aside else raw[setting.name]
+                    for setting in SETTINGS
+                }
             )
         except ImproperlyConfigured as error:
             problems.append(_error("E001", str(error)))
@@ -198,7 +203,7 @@ def check_relations(**kwargs: object) -> list[Problem]:
                 "Copy both from the same instance's API keys page, for production or for development.",
             )
         )
-    if values["CLERK_IS_SATELLITE"] and not (values["CLERK_DOMAIN"] or values["CLERK_PROXY_URL"]):
+    if is_nowhere:
         problems.append(
             _error(
                 "E023",
@@ -295,7 +300,7 @@ def _is_ours(address: SplitResult, values: Mapping[str, Any]) -> bool:
     if not address.netloc:
         return True
     if values["CLERK_IS_SATELLITE"]:
-        return address.netloc == values["CLERK_DOMAIN"]
+        return bool(address.netloc == values["CLERK_DOMAIN"])
     return f"{address.scheme}://{address.netloc}" in values["CLERK_AUTH_PARTIES"]
 
 

@@ -17,8 +17,8 @@ import clerk_views
 from clerk_views.conf import Config
 from clerk_views.values import LOOPBACK_HOSTS, PublishableKey
 
-#: The major of @clerk/ui that goes with clerk-js 6, whichever of its versions CLERK_JS_VERSION names: the two are numbered
-#: independently, and each 1.x asks for clerk-js 6.0.0 or later and for no certain one.
+#: The major of @clerk/ui that goes with clerk-js 6, whichever version of that CLERK_JS_VERSION names: the two are
+#: numbered independently, and each 1.x asks for clerk-js 6.0.0 or later and for no certain one.
 UI_VERSION = "1"
 
 #: Name in templates -> the end of clerk-js's ``mount…`` and ``unmount…``. Source: Clerk, "Clerk class".

@@ -11,12 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.shortcuts import resolve_url
+from django.urls import NoReverseMatch, Resolver404, resolve
 from django.utils.module_loading import import_string
 
 from clerk_views import answers, cookies, csrf
@@ -91,6 +96,10 @@ class ClerkMiddleware:
             with suppress(ClerkUnavailable):  # whoever wants to know who it is will hear of it
                 if authenticate(request, early=True).is_handshake:
                     return answers.Handshake()
+        if getattr(view, "__name__", "") == "login" and request.method in ("GET", "HEAD"):
+            leads_on = _past_admin_login(request, view)
+            if leads_on is not None:
+                return leads_on
         if self._login_is_required and getattr(view, "login_required", True):
             try:
                 user_of(request)
@@ -127,3 +136,40 @@ def _may_skip_csrf(request: HttpRequest) -> bool:
 def _skip_csrf(request: HttpRequest, state: RequestState) -> None:
     if state.auth.is_authenticated and state.carrier == "header":
         csrf.exempt(request)
+
+
+def _past_admin_login(request: HttpRequest, view: Callable[..., Any]) -> HttpResponseBase | None:
+    """
+    Send a visitor of the admin's password form on to Clerk, where LOGIN_URL says so and nobody is signed in.
+
+    Who is signed in and no staff hears that from the admin, as ever. None: the view may answer.
+    """
+    if not _is_admin_login(view) or not _login_url_is_ours():
+        return None
+    try:
+        if user_of(request).is_authenticated:
+            return None
+    except (AccountRefused, ClerkUnavailable) as problem:
+        return answer(request, problem)
+    back = answers.asked_return_url(request) or request.path.removesuffix("login/")
+    response = redirect_to_login(back)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _is_admin_login(view: Any) -> bool:
+    """Whether this is the login view of an admin site, decorated or not; one that a project wrote itself is none."""
+    if not apps.is_installed("django.contrib.admin"):
+        return False
+    from django.contrib.admin import AdminSite
+
+    while view is not None and getattr(view, "__func__", None) is not AdminSite.login:
+        view = getattr(view, "__wrapped__", None)
+    return view is not None
+
+
+def _login_url_is_ours() -> bool:
+    with suppress(NoReverseMatch, Resolver404):
+        parts = urlsplit(resolve_url(settings.LOGIN_URL))
+        return not parts.netloc and getattr(resolve(parts.path).func, "leads_to_clerk", False)
+    return False

@@ -67,6 +67,7 @@ def _enter(request: HttpRequest, page: str | None, setting: str) -> HttpResponse
 # The guard answers what goes wrong on the way, an outage by 503; it refuses nobody.
 sign_in = require_safe(guard(_sign_in, OPTIONAL))
 sign_up = require_safe(guard(_sign_up, OPTIONAL))
+sign_in.leads_to_clerk = True  # type: ignore[attr-defined]  # by which ClerkMiddleware knows LOGIN_URL for ours
 
 
 @login_not_required

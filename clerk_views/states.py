@@ -55,6 +55,7 @@ class Verdict(Proof):
     key_id: str | None
     key: RSAPublicKey = field(repr=False)
     seen: cookies.Seen = field(repr=False)
+    has_party: bool = True  # whether the token says which page obtained it
 
     def holds(self, ring: keys.KeyRing) -> bool:
         """Whether it still counts: the token not expired, and its key still one of Clerk's."""

@@ -178,6 +178,7 @@ def judge(
         key_id=parsed.key_id,
         key=key,
         seen=parsed.seen,
+        has_party=bool(claims.get("azp")),
     )
     if leeway is None:
         verdicts.put(digest, verdict)

@@ -428,6 +428,11 @@ def cookies_of(state: RequestState) -> list[str]:
     return [value for name, value in state.headers if name == "Set-Cookie"]
 
 
+def row(number: str) -> pytest.MarkDecorator:
+    """Give a test the number of its row in Clerk's protocol as an id."""
+    return pytest.mark.parametrize((), [()], ids=[number])
+
+
 def said(state: RequestState) -> tuple[str, str | None]:
     return state.status, state.reason
 
@@ -451,12 +456,14 @@ class TestComingBack:
         stay = state.without_redirect()
         assert (stay.location, stay.auth, cookies_of(stay)) == (None, state.auth, cookies_of(state))
 
+    @row("10.3-step-6")
     def test_with_a_token(self, local_clerk: LocalClerk, instance: str, judge: Any) -> None:
         """10.3. Neither the times nor the parties of the outer token are looked at."""
         token = local_clerk.token("user_a")
         outer = handshake_token(local_clerk, *directives(token), exp=1, nbf=4_000_000_000, azp="x", sub=5, aud="y")
         self.check(judge(back(outer)), token, instance)
 
+    @row("10.3-step-6")
     def test_with_a_nonce(self, local_clerk: LocalClerk, instance: str, judge: Any) -> None:
         token = local_clerk.token("user_a")
         local_clerk.respond(PAYLOAD, json.dumps({"directives": directives(token)}).encode())
@@ -492,6 +499,7 @@ class TestComingBack:
                 assert state.is_signed_in is (instance == "development")
 
     @pytest.mark.parametrize("how", ["token", "nonce"])
+    @row("10.3-step-5")
     def test_signed_out_at_clerk(self, local_clerk: LocalClerk, instance: str, judge: Any, how: str) -> None:
         """10.3, step 5."""
         gone = ["__session=; Path=/; Max-Age=0", "__client_uat=0; Path=/"]
@@ -503,6 +511,7 @@ class TestComingBack:
         assert state.is_handshake is (instance == "development")
         assert ("x-clerk-auth-reason", "session-token-missing") in state.headers
 
+    @row("10.3-step-5")
     def test_a_nonce_that_clerk_refuses(self, local_clerk: LocalClerk, instance: str, judge: Any) -> None:
         """10.3, step 5, but as if it had not been there: whoever can set a cookie must sign nobody out (I4)."""
         local_clerk.respond(PAYLOAD, error_body(400, "invalid_nonce"), 400)
@@ -689,6 +698,7 @@ class TestComingBack:
         assert cookies_of(state) == [*brought, "__clerk_handshake_nonce=; Path=/; Max-Age=0"]
 
     @pytest.mark.parametrize("age", [-80_000, 80_000])
+    @row("10.3-step-6")
     def test_a_wrong_clock_is_forgiven_on_development(
         self, local_clerk: LocalClerk, judge: Any, age: int, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -1049,17 +1059,20 @@ class TestRefresh:
         reason: str = page.reason
         return reason.removeprefix("session-token-expired-refresh-")
 
-    def test_11_non_eligible_non_get(self, local_clerk: LocalClerk, judge: Any) -> None:
+    @row("11-row-1")
+    def test_non_eligible_non_get(self, local_clerk: LocalClerk, judge: Any) -> None:
         state = judge(visit(self.cookie(self.expired(local_clerk)), method="POST"))
         assert said(state) == ("signed-out", "session-token-expired-refresh-non-eligible-non-get")
 
-    def test_11_non_eligible_no_refresh_cookie(self, local_clerk: LocalClerk, judge: Any) -> None:
+    @row("11-row-1")
+    def test_non_eligible_no_refresh_cookie(self, local_clerk: LocalClerk, judge: Any) -> None:
         expired = self.expired(local_clerk)
         assert self.why(judge, lambda more: visit(held(expired, 1, "__refresh=r", "__refresh_evil=r"), **more)) == (
             "non-eligible-no-refresh-cookie"
         )
 
-    def test_11_missing_api_client(self, local_clerk: LocalClerk, settings: Any, judge: Any) -> None:
+    @row("11-row-2")
+    def test_missing_api_client(self, local_clerk: LocalClerk, settings: Any, judge: Any) -> None:
         settings.CLERK_JWT_KEY = local_clerk.signing_key.public_pem
         settings.CLERK_SECRET_KEY = ""
         settings.CLERK_USER_SOURCE = "claims"
@@ -1067,7 +1080,8 @@ class TestRefresh:
         assert self.why(judge, lambda more: visit(self.cookie(expired), **more)) == "missing-api-client"
 
     @pytest.mark.parametrize("sid", ["../users", 5, "", "a/b", "x" * 300])
-    def test_11_expired_session_token_missing_sid_claim(self, local_clerk: LocalClerk, judge: Any, sid: Any) -> None:
+    @row("11-row-3")
+    def test_expired_session_token_missing_sid_claim(self, local_clerk: LocalClerk, judge: Any, sid: Any) -> None:
         """TOK-10: it would be a part of a path."""
         expired = self.expired(local_clerk, sid=sid)
         assert self.why(judge, lambda more: visit(self.cookie(expired), **more)) == (
@@ -1075,27 +1089,31 @@ class TestRefresh:
         )
 
     @pytest.mark.parametrize("fault", ["down", "slow"])
-    def test_11_fetch_error(self, local_clerk: LocalClerk, settings: Any, judge: Any, fault: str) -> None:
+    @row("11-row-4")
+    def test_fetch_error(self, local_clerk: LocalClerk, settings: Any, judge: Any, fault: str) -> None:
         settings.CLERK_TIMEOUT_MS = 300
         expired = self.expired(local_clerk)
         authenticate(visit(held(local_clerk.token("user_b"))))
         getattr(local_clerk.faults, fault)(**{"path": "/v1/sessions", **({"seconds": 2} if fault == "slow" else {})})
         assert self.why(judge, lambda more: visit(self.cookie(expired), **more)) == "fetch-error"
 
-    def test_11_the_first_error_code(self, local_clerk: LocalClerk, judge: Any) -> None:
+    @row("11-row-5")
+    def test_the_first_error_code(self, local_clerk: LocalClerk, judge: Any) -> None:
         expired = self.expired(local_clerk)
         local_clerk.faults.status(401, body=error_body(401, "refresh_denied"), path="/v1/sessions")
         assert self.why(judge, lambda more: visit(self.cookie(expired), **more)) == "refresh_denied"
         assert local_clerk.calls.count("/v1/sessions/{id}/refresh") == 1
 
     @pytest.mark.parametrize("status", [500, 404])
-    def test_11_unexpected_bapi_error(self, local_clerk: LocalClerk, judge: Any, status: int) -> None:
+    @row("11-row-6")
+    def test_unexpected_bapi_error(self, local_clerk: LocalClerk, judge: Any, status: int) -> None:
         expired = self.expired(local_clerk)
         local_clerk.faults.status(status, body=b"{}", path="/v1/sessions")
         assert self.why(judge, lambda more: visit(self.cookie(expired), **more)) == "unexpected-bapi-error"
 
     @pytest.mark.parametrize("kind", ["forged", "expired", "other site", "none", "cleared"])
-    def test_11_invalid_session_token(self, local_clerk: LocalClerk, judge: Any, kind: str) -> None:
+    @row("11-row-7")
+    def test_invalid_session_token(self, local_clerk: LocalClerk, judge: Any, kind: str) -> None:
         """RED-06: verified like any other."""
         expired = self.expired(local_clerk)
         token = {
@@ -1109,7 +1127,8 @@ class TestRefresh:
         assert self.why(judge, lambda more: visit(self.cookie(expired), **more)) == "invalid-session-token"
 
     @pytest.mark.parametrize("kind", ["empty", "another cookie", "another domain"])
-    def test_11_unexpected_sdk_error(self, local_clerk: LocalClerk, judge: Any, kind: str) -> None:
+    @row("11-row-8")
+    def test_unexpected_sdk_error(self, local_clerk: LocalClerk, judge: Any, kind: str) -> None:
         """RED-07."""
         expired, new = self.expired(local_clerk), local_clerk.token("user_a")
         bad = {"another cookie": ["sessionid=1"], "another domain": ["__client_uat=1; Domain=evil.example"]}

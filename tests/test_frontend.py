@@ -109,15 +109,16 @@ def test_options_say_little_by_default() -> None:
 
 def test_options_follow_from_the_settings(settings: Settings) -> None:
     settings.CLERK_PUBLISHABLE_KEY = PRODUCTION
-    settings.CLERK_SIGN_IN_URL = "/sign-in/"
+    settings.CLERK_SIGN_IN_URL = "https://primary.example/sign-in/"
     settings.CLERK_SIGN_UP_URL = "/sign-up/"
     settings.CLERK_AFTER_SIGN_OUT_URL = "/bye/"
     settings.CLERK_IS_SATELLITE = True
+    settings.CLERK_DOMAIN = "satellite.example"
     options = frontend.load_options(config(), "n0nce", {})
     assert options.pop("sdkMetadata")["environment"] == "production"
     assert options == {
         "telemetry": False,
-        "signInUrl": "/sign-in/",
+        "signInUrl": "https://primary.example/sign-in/",
         "signUpUrl": "/sign-up/",
         "afterSignOutUrl": "/bye/",
         "isSatellite": True,

@@ -63,6 +63,7 @@ INSIDE_FUNCTIONS = {
     ("tokens", "jwt"): "the same, as it brings cryptography",
     ("visitors", "clerk_views.accounts"): "brings models, which need Django's apps loaded; the everyday names do not",
     ("access", "django"): "contrib.auth.models, likewise",
+    ("middleware", "django"): "contrib.admin, which not every project has installed",
     ("visitors", "django"): "the same",
     ("client", "clerk_views.accounts"): "the same",
 }
