@@ -574,7 +574,9 @@ class TestAttacks:
             answer = ask(door, kept)
             assert answer.status == 307
             location = header(answer, "Location") or ""
-            assert not any(value in location for value in ("dvb_eve", "rt_eve", "rt_plain", tossed["__session_AAAAAAAA"]))
+            assert not any(
+                value in location for value in ("dvb_eve", "rt_eve", "rt_plain", tossed["__session_AAAAAAAA"])
+            )
             browser = server.session_cookies(token).get("__clerk_db_jwt")
             assert parameters(location).get("__clerk_db_jwt") == (browser and [browser])
         good = ask(door, Kept(server, server.session_token(session), **tossed))
