@@ -166,8 +166,9 @@ def answer(request: Any, problem: ClerkError, *, page: bool | None = None) -> Ht
 def keep_refusal(problem: Exception | None) -> None:
     """Write once more what shut an account, if the refusal has undone it. Call it after the request's transaction."""
     if isinstance(problem, AccountRefused) and problem.rewrite is not None:
+        rewrite, problem.rewrite = problem.rewrite, None  # once is enough, whoever comes first
         with suppress(ClerkError):  # logged where it came up
-            problem.rewrite()
+            rewrite()
 
 
 def _finish(request: Any, response: Any, requirement: Requirement) -> Any:

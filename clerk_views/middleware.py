@@ -8,6 +8,7 @@ detour to Clerk first.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
 from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
@@ -22,9 +24,11 @@ from django.utils.module_loading import import_string
 from clerk_views import answers, cookies, csrf
 from clerk_views.access import answer, is_page, keep_refusal
 from clerk_views.authentication import aauthenticate, authenticate, is_foreign
-from clerk_views.exceptions import AccountRefused, ClerkUnavailable
+from clerk_views.exceptions import AccountRefused, ClerkError, ClerkUnavailable
 from clerk_views.states import RequestState, memo_of
 from clerk_views.visitors import attach, user_of
+
+_HANDLER = convert_exception_to_response.__module__
 
 
 class ClerkMiddleware:
@@ -58,7 +62,7 @@ class ClerkMiddleware:
             except ClerkUnavailable as problem:
                 return self._finish(request, answer(request, problem))
         attach(request)
-        return self._finish(request, self.get_response(request))
+        return self._finish(request, self._settle(request, self.get_response(request)))
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         """See __call__()."""
@@ -76,7 +80,10 @@ class ClerkMiddleware:
                 if may_skip_csrf:
                     return self._finish(request, await sync_to_async(answer)(request, problem))
         attach(request)
-        return self._finish(request, await self.get_response(request))
+        response = await self.get_response(request)
+        if _trouble(request) is not None:  # pages and rows may want the database
+            response = await sync_to_async(self._settle)(request, response)
+        return self._finish(request, response)
 
     def process_view(
         self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
@@ -100,8 +107,22 @@ class ClerkMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
         """Answer what a lazy ``request.user`` or ``request.clerk`` had to raise inside a view."""
-        keep_refusal(exception)
         return answer(request, exception) if isinstance(exception, (AccountRefused, ClerkUnavailable)) else None
+
+    def _settle(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        """
+        See to what an error of ours has left behind, now that the request's transaction is over.
+
+        REST framework answers a refused account by itself, so nobody else may have heard of it. And what is raised in a
+        middleware below this one, which merely looked at ``request.user``, Django has answered as it can: an outage
+        as a bug, and a script with a page.
+        """
+        problem = _trouble(request)
+        keep_refusal(problem)
+        expected = 500 if isinstance(problem, ClerkUnavailable) else 403
+        if problem is None or response.status_code != expected or not _was_answered_by_django(problem):
+            return response
+        return response if expected == 403 and is_page(request) else answer(request, problem)
 
     def _finish(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         memo = memo_of(request)
@@ -110,6 +131,22 @@ class ClerkMiddleware:
         if memo.state is not None or memo.unavailable is not None:  # somebody asked who is calling
             answers.mark_private(response, personal=memo.state is None or memo.state.carrier is not None)
         return response
+
+
+def _trouble(request: HttpRequest) -> ClerkError | None:
+    """Return what stood in the way of saying who is calling, if that was asked."""
+    memo = memo_of(request)
+    return memo.user_error or memo.unavailable
+
+
+def _was_answered_by_django(problem: ClerkError) -> bool:
+    """
+    Whether an error got as far as the handler that Django puts around each middleware.
+
+    The error itself tells: on its way it has collected who passed it on. So a project's own 403 or 500 stays what it
+    is, also where an error of ours came up before and was caught.
+    """
+    return any(frame.f_globals.get("__name__") == _HANDLER for frame, _ in traceback.walk_tb(problem.__traceback__))
 
 
 def _may_skip_csrf(request: HttpRequest) -> bool:
