@@ -136,7 +136,7 @@ class ClerkMiddleware:
 def _trouble(request: HttpRequest) -> ClerkError | None:
     """Return what stood in the way of saying who is calling, if that was asked."""
     memo = memo_of(request)
-    return memo.user_error or memo.unavailable
+    return memo.user_error if isinstance(memo.user_error, ClerkError) else memo.unavailable
 
 
 def _was_answered_by_django(problem: ClerkError) -> bool:

@@ -17,6 +17,7 @@ from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.db import OperationalError, connection, connections, transaction
 from django.db.models import F
+from django.test import Client
 
 from clerk_views import entries
 from clerk_views.accounts import Resolved, read_user, resolve, sync_django_user
@@ -711,6 +712,31 @@ class TestRaces:
         assert len(set(outcomes)) == 8
         assert all(name.startswith(("alex", "clerk_")) for name in outcomes)
 
+    def test_many_new_users(self, local_clerk: LocalClerk, settings: Any) -> None:
+        """F-17: a morning's first sign-ins."""
+        settings.CLERK_TIMEOUT_MS = 30_000  # two cores, 64 threads
+        users = [
+            local_clerk.add_user(email=f"new{number}@example.com", username=f"new{number}") for number in range(64)
+        ]
+        waiting = list(users)
+        outcomes = at_once(64, lambda: ask(waiting.pop()).user.pk)
+        assert [outcome for outcome in outcomes if isinstance(outcome, Exception)] == []
+        assert set(outcomes) == set(User.objects.values_list("pk", flat=True))
+        assert {user.id for user in users} == set(ClerkAccount.objects.values_list("clerk_id", flat=True))
+
+    def test_many_new_users_at_a_door(self, local_clerk: LocalClerk, settings: Any) -> None:
+        """F-17: half of them with the same name, which only one can have (USR-09)."""
+        settings.CLERK_TIMEOUT_MS = 30_000
+        names = [f"alex@{number}.example" if number % 2 else f"new{number}@example.com" for number in range(32)]
+        waiting = [local_clerk.token(local_clerk.add_user(email=name)) for name in names]
+
+        def sign_in() -> int:
+            return Client().get("/required/", headers={"authorization": f"Bearer {waiting.pop()}"}).status_code
+
+        assert set(at_once(32, sign_in)) == {200}
+        assert set(User.objects.values_list("email", flat=True)) == set(names)
+        assert User.objects.values("username").distinct().count() == 32
+
     def test_one_user_is_linked_once(self, local_clerk: LocalClerk, ada: LocalUser) -> None:
         """F-18, USR-04: of two Clerk users with the address one gets it, the other none."""
         user = User.objects.create(username="ada", email="ada@example.com")
@@ -735,3 +761,7 @@ class TestOtherDatabases:
         sync = ("tests/test_sync.py::TestLinking", "tests/test_sync.py::TestKeepingInStep")
         files = ("tests/test_accounts.py::TestRaces", "tests/test_models.py", *sync)
         run_elsewhere(*files, CLERK_VIEWS_TEST_DATABASE=service)
+
+    def test_the_same_on_sqlite_as_it_comes(self) -> None:
+        """F-17: by Django's own options it refuses at once to let a reader write while somebody else does."""
+        run_elsewhere("tests/test_accounts.py::TestRaces", "-k", "many", CLERK_VIEWS_TEST_DATABASE="sqlite-as-it-comes")
