@@ -313,13 +313,24 @@ class _Attempt:
         raise ClerkAccount.DoesNotExist
 
     def claim(self, account: ClerkAccount) -> bool:
-        """Note the sync, and say whether the profile is at least as new as the last one (USR-12)."""
+        """
+        Note the sync, and say whether the profile is at least as new as the last one (USR-12).
+
+        Claims are old as soon as Clerk tells of a change after their token was issued, or a younger token came by. They
+        hold no news of Clerk's back themselves: when a token was issued says nothing of when its user changed.
+        """
         accounts = self.accounts.filter(pk=account.pk)
         now = timezone.now()
-        if self.profile.updated_at is None:
-            return bool(accounts.update(synced_at=now))
-        not_newer = models.Q(clerk_updated_at=None) | models.Q(clerk_updated_at__lte=self.profile.updated_at)
-        if accounts.filter(not_newer).update(synced_at=now, clerk_updated_at=self.profile.updated_at):
+        noted: dict[str, Any] = {"synced_at": now}
+        not_newer = models.Q()
+        if self.profile.issued_at is not None:
+            noted["claims_issued_at"] = self.profile.issued_at
+            not_newer = _unknown_or_until("clerk_updated_at", self.profile.issued_at)
+            not_newer &= _unknown_or_until("claims_issued_at", self.profile.issued_at)
+        elif self.profile.updated_at is not None:
+            noted["clerk_updated_at"] = self.profile.updated_at
+            not_newer = _unknown_or_until("clerk_updated_at", self.profile.updated_at)
+        if accounts.filter(not_newer).update(**noted):
             return True
         accounts.update(synced_at=now)
         return False
@@ -354,7 +365,10 @@ class _Attempt:
         # First, and without the user: from here on SQLite lets nobody else write, so what is looked up below still
         # holds when it is used. Had it been looked up first, SQLite would refuse to write at once (F-17).
         account = self.accounts.create(
-            clerk_id=self.profile.id, synced_at=timezone.now(), clerk_updated_at=self.profile.updated_at
+            clerk_id=self.profile.id,
+            synced_at=timezone.now(),
+            clerk_updated_at=self.profile.updated_at,
+            claims_issued_at=self.profile.issued_at,
         )
         user: User = self.model()
         values = self.values(user)
@@ -408,6 +422,10 @@ class _Attempt:
         changed: bool = user.is_active == barred
         user.is_active = not barred
         return changed
+
+
+def _unknown_or_until(column: str, time: int) -> models.Q:
+    return models.Q(**{column: None}) | models.Q(**{f"{column}__lte": time})
 
 
 def _same_email(one: str, other: str) -> bool:

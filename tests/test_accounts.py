@@ -28,6 +28,7 @@ from clerk_views.freshness import Mark, Memory, flights
 from clerk_views.models import ClerkAccount
 from clerk_views.profiles import read_profile
 from clerk_views.testing import LocalClerk, LocalUser
+from clerk_views.testing.directory import user_body
 from tests.caches import BrokenCache, CountingCache
 from tests.elsewhere import run_elsewhere
 
@@ -487,7 +488,8 @@ class TestUsersFromClaims:
     def test_no_call_is_made(self, local_clerk: LocalClerk) -> None:
         resolved = ask("user_1", claims={**self.CLAIMS, "iat": 5})
         assert (resolved.source, resolved.user.email) == ("cache", "ada@example.com")  # type: ignore[attr-defined]  # the project's
-        assert ClerkAccount.objects.get().clerk_updated_at == 5000
+        account = ClerkAccount.objects.get()
+        assert (account.claims_issued_at, account.clerk_updated_at) == (5000, None)
         assert local_clerk.calls.total == 0
 
     def test_newer_tokens_tell_newer_names(self) -> None:
@@ -496,6 +498,39 @@ class TestUsersFromClaims:
         ask("user_1", claims={**self.CLAIMS, "iat": 6, "first_name": "Augusta"})
         cache.clear()
         assert ask("user_1", claims={**self.CLAIMS, "iat": 4}).user.first_name == "Augusta"  # type: ignore[attr-defined]  # likewise
+        assert ClerkAccount.objects.get().claims_issued_at == 6000
+
+    def test_claims_hold_no_news_of_clerk_s_back(self) -> None:
+        """USR-12: a change is older than the token that tells of it, and older than tokens that do not."""
+        ask("user_1", claims={"iat": 50})
+        news = user_body(id="user_1", first_name="Augusta", updated_at=49_000)
+        assert sync_django_user(news).first_name == "Augusta"
+        assert sync_django_user({**news, "first_name": "Old", "updated_at": 48_000}).first_name == "Augusta"
+        assert ClerkAccount.objects.get().clerk_updated_at == 49_000
+
+    def test_claims_from_before_a_change_do_not_undo_it(self) -> None:
+        """USR-12: a token lives for a minute after the webhook that tells of the change."""
+        sync_django_user(user_body(id="user_1", first_name="Augusta", updated_at=49_500))
+        assert ask("user_1", claims={**self.CLAIMS, "iat": 49}).user.first_name == "Augusta"  # type: ignore[attr-defined]  # likewise
+        cache.clear()
+        assert ask("user_1", claims={**self.CLAIMS, "iat": 50}).user.first_name == "Ada"  # type: ignore[attr-defined]  # likewise
+        account = ClerkAccount.objects.get()
+        assert (account.claims_issued_at, account.clerk_updated_at) == (50_000, 49_500)
+
+    def test_claims_bring_nobody_back(self) -> None:
+        """LFC-02."""
+        ask("user_1", claims={**self.CLAIMS, "iat": 50})
+        sync_django_user({"id": "user_1", "object": "user", "deleted": True})
+        cache.clear()
+        with pytest.raises(AccountRefused):
+            ask("user_1", claims={**self.CLAIMS, "iat": 60})
+
+    def test_the_api_may_take_over_from_claims(self, local_clerk: LocalClerk, ada: LocalUser, settings: Any) -> None:
+        """USR-12: the user has not changed since, but what claims left out comes in."""
+        ask(ada, claims={"iat": int(time.time()) + 60})
+        settings.CLERK_USER_SOURCE = "api"
+        cache.clear()
+        assert ask(ada).user.email == "ada@example.com"  # type: ignore[attr-defined]  # likewise
 
     def test_an_unverified_address_links_nobody(self) -> None:
         """USR-01."""
