@@ -56,7 +56,7 @@ class ClerkAccount(models.Model):
         _("last claims"),
         null=True,
         blank=True,
-        help_text=_("Issue time of the token whose claims were applied last, in milliseconds. Older claims never are."),
+        help_text=_("When the token of the last applied claims was issued, in milliseconds. Older ones are not."),
     )
     linked = models.BooleanField(
         _("linked"), default=False, help_text=_("The user was there first, and keeps the user name.")

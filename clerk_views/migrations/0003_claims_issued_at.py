@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
             name="claims_issued_at",
             field=models.BigIntegerField(
                 blank=True,
-                help_text="Issue time of the token whose claims were applied last, in milliseconds. Older claims never are.",
+                help_text="When the token of the last applied claims was issued, in milliseconds. Older ones are not.",
                 null=True,
                 verbose_name="last claims",
             ),
