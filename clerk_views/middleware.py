@@ -2,8 +2,8 @@
 ``ClerkMiddleware``: ``request.clerk`` and ``request.user`` for the whole site, both lazy.
 
 It refuses nobody; protect views by the decorators, the mixins or Django's own ``login_required``. A view that never
-asks costs no row; only for a browser that opens a page is its session looked at in any case, as it may have to make the
-detour to Clerk first.
+asks costs no row. Its token is looked at in two cases all the same: of a browser that opens a page, as it may have to
+make the detour to Clerk first; and under ASGI, as code on the event loop cannot wait for Clerk when it asks.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class ClerkMiddleware:
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         """See __call__()."""
-        # A view on an event loop must not fetch keys when it merely looks at request.clerk, nor ask Clerk what a
-        # handshake has brought.
+        # What runs on an event loop must not wait for Clerk when it merely looks at request.clerk or request.user, and
+        # whether it will look nobody knows yet. So the token is looked at here, where there is a thread to wait in.
         brought = f"{request.META.get('HTTP_COOKIE', '')} {request.META.get('QUERY_STRING', '')}"
         asks = cookies.SESSION in brought or cookies.HANDSHAKE in brought
         if asks or request.META.get("HTTP_AUTHORIZATION") or answers.is_page_navigation(request):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -139,6 +140,29 @@ def test_nothing_is_done_for_a_view_that_never_asks(
         response = each_world.get("/plain/untouched/")
     assert local_clerk.calls.total == 0
     assert not response.has_header("Vary") or "Authorization" not in response["Vary"]
+
+
+@pytest.mark.parametrize("path", ["/plain/untouched/", "/optional/silent/", "/plain/async/"])
+def test_what_a_slow_clerk_costs_a_view_that_never_asks(
+    each_world: World, ada: Any, local_clerk: LocalClerk, settings: Any, path: str
+) -> None:
+    """
+    CTX-02, F-03: of a view on an event loop nobody knows beforehand whether it will look, so its token is looked at.
+
+    In a thread of its own, for no longer than a request may wait at all; and what comes of it is kept for who asks.
+    """
+    settings.CLERK_TIMEOUT_MS = 300
+    local_clerk.faults.slow(5)
+    each_world.client.cookies.load(local_clerk.session_cookies(local_clerk.token(ada)))
+    began = time.monotonic()
+    response = each_world.get(path)
+    assert time.monotonic() - began < 2
+    if path == "/plain/untouched/":
+        assert response.status_code == 200
+        assert local_clerk.calls.total == (1 if each_world.is_async else 0)
+    else:
+        assert response.status_code == 503
+        assert local_clerk.calls.total == 1
 
 
 @pytest.mark.parametrize("path", ["/plain/asks/", "/plain/asks/async/"])
