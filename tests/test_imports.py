@@ -22,7 +22,7 @@ ROWS = [
     {"conf"},
     {"cookies", "entries"},
     {"auth", "tokens", "transport", "models", "profiles"},
-    {"api", "columns", "freshness", "frontend", "requirements", "rows"},
+    {"api", "columns", "freshness", "frontend", "http", "requirements", "rows"},
     {"handshake", "keys", "machines", "revocation", "sync"},
     {"states", "accounts", "full_sync"},
     {"verdicts"},
