@@ -28,6 +28,7 @@ from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.module_loading import import_string
 
+from clerk_views.exceptions import FORBIDDEN as FORBIDDEN  # with the other texts below
 from clerk_views.exceptions import ClerkError, ClerkUnavailable
 from clerk_views.handshake import opens_page
 from clerk_views.requirements import Refusal
@@ -36,7 +37,6 @@ from clerk_views.values import below
 
 NO_CREDENTIAL = "Sign in to continue."
 BAD_CREDENTIAL = "The credential is not valid."
-FORBIDDEN = "You may not do this."
 UNAVAILABLE = "This cannot be decided right now. Try again shortly."
 
 #: What a view raises for Django to answer with 404, 403 or 400.

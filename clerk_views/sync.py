@@ -30,7 +30,7 @@ from clerk_views.profiles import DELETED, Profile
 
 logger = logging.getLogger("clerk_views")
 
-CONFLICT_TRIES = 3
+CONFLICT_TRIES = 4
 LOCK_RETRIES = 2
 LOCK_PATIENCE = 1.0  # seconds, for all retries together
 
@@ -163,7 +163,8 @@ class _Attempt:
 
     Args:
         stranger: Nobody here has the e-mail address, as far as is known.
-        conflicts: How many attempts failed. At the last one only what makes the link is written: some column of the
+        conflicts: How many attempts failed. At the last but one the user name is made of Clerk's id, as others may be
+            after the same name at this moment. At the last one only what makes the link is written: some column of the
             project's own cannot be filled as Clerk says, and nobody shall stay outside for that.
     """
 
@@ -185,6 +186,7 @@ class _Attempt:
         self.everybody: models.QuerySet[Any] = model._base_manager.using(self.db)
         self.accounts = ClerkAccount.objects.using(self.db)
         self.again = conflicts > 0
+        self.nameless = conflicts >= CONFLICT_TRIES - 2
         self.cautious = conflicts == CONFLICT_TRIES - 1
         self.stranger = stranger
 
@@ -311,13 +313,24 @@ class _Attempt:
         raise ClerkAccount.DoesNotExist
 
     def claim(self, account: ClerkAccount) -> bool:
-        """Note the sync, and say whether the profile is at least as new as the last one (USR-12)."""
+        """
+        Note the sync, and say whether the profile is at least as new as the last one (USR-12).
+
+        Claims are old as soon as Clerk tells of a change after their token was issued, or a younger token came by. They
+        hold no news of Clerk's back themselves: when a token was issued says nothing of when its user changed.
+        """
         accounts = self.accounts.filter(pk=account.pk)
         now = timezone.now()
-        if self.profile.updated_at is None:
-            return bool(accounts.update(synced_at=now))
-        not_newer = models.Q(clerk_updated_at=None) | models.Q(clerk_updated_at__lte=self.profile.updated_at)
-        if accounts.filter(not_newer).update(synced_at=now, clerk_updated_at=self.profile.updated_at):
+        noted: dict[str, Any] = {"synced_at": now}
+        not_newer = models.Q()
+        if self.profile.issued_at is not None:
+            noted["claims_issued_at"] = self.profile.issued_at
+            not_newer = _unknown_or_until("clerk_updated_at", self.profile.issued_at)
+            not_newer &= _unknown_or_until("claims_issued_at", self.profile.issued_at)
+        elif self.profile.updated_at is not None:
+            noted["clerk_updated_at"] = self.profile.updated_at
+            not_newer = _unknown_or_until("clerk_updated_at", self.profile.updated_at)
+        if accounts.filter(not_newer).update(**noted):
             return True
         accounts.update(synced_at=now)
         return False
@@ -340,7 +353,7 @@ class _Attempt:
     def followed_name(self, user: User) -> dict[str, str] | None:
         field = self.columns.username
         wanted, explicit = wanted_name(self.profile)
-        if field is None or not explicit or self.cautious:
+        if field is None or not explicit or self.nameless:
             return None
         current = getattr(user, field.name)
         if current == wanted[: field.max_length]:
@@ -349,11 +362,19 @@ class _Attempt:
         return {field.name: unique_name(field, wanted, self.profile.id, others, current=current)}
 
     def create(self) -> Outcome:
+        # First, and without the user: from here on SQLite lets nobody else write, so what is looked up below still
+        # holds when it is used. Had it been looked up first, SQLite would refuse to write at once (F-17).
+        account = self.accounts.create(
+            clerk_id=self.profile.id,
+            synced_at=timezone.now(),
+            clerk_updated_at=self.profile.updated_at,
+            claims_issued_at=self.profile.issued_at,
+        )
         user: User = self.model()
         values = self.values(user)
         name_field = self.columns.username or self.columns.login
         if name_field is not None and name_field is not self.columns.email and name_field.name not in values:
-            wanted = "" if self.cautious else wanted_name(self.profile)[0]
+            wanted = "" if self.nameless else wanted_name(self.profile)[0]
             values[name_field.name] = unique_name(name_field, wanted, self.profile.id, self.everybody)
         email_field = self.columns.email
         if email_field is not None and email_field.unique and not email_field.null:
@@ -363,13 +384,10 @@ class _Attempt:
         for name, value in values.items():
             setattr(user, name, value)
         user.set_unusable_password()
-        account = ClerkAccount(
-            clerk_id=self.profile.id, synced_at=timezone.now(), clerk_updated_at=self.profile.updated_at
-        )
         self.follow_bans(user, account)
         user.save(using=self.db)
         account.user = user
-        account.save(using=self.db)
+        account.save(using=self.db, update_fields=["user", "deactivated"])
         return Outcome(user, created=True)
 
     def save_changes(self, user: User, account: ClerkAccount, values: dict[str, Any]) -> bool:
@@ -404,6 +422,10 @@ class _Attempt:
         changed: bool = user.is_active == barred
         user.is_active = not barred
         return changed
+
+
+def _unknown_or_until(column: str, time: int) -> models.Q:
+    return models.Q(**{column: None}) | models.Q(**{f"{column}__lte": time})
 
 
 def _same_email(one: str, other: str) -> bool:

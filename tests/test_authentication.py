@@ -922,7 +922,7 @@ class TestCookies:
         state = judge(visit("__client_uat=5; __clerk_db_jwt=d", **{name: "evil.example"}))
         query = parse_qs(urlsplit(state.location or "").query)
         assert query["redirect_url"] == ["http://testserver/page/?x=1"]
-        assert (state.location or "").startswith(f"{local_clerk.url}/v1/client/handshake?")
+        assert (state.location or "").startswith(f"{local_clerk.url}/__clerk/v1/client/handshake?")
 
     def test_a_host_that_is_not_allowed_is_a_400(self, local_clerk: LocalClerk, settings: Any, judge: Any) -> None:
         """RED-02: Django's own error, which it answers with 400."""

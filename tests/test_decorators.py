@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import Any
 
 import pytest
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
+from django.utils.decorators import method_decorator
 from django.views import View
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
 
 from clerk_views import clerk_optional, clerk_required
 from clerk_views.testing import LocalClerk
+from tests.conftest import World
 
 DECORATORS = [clerk_required, clerk_optional]
 
@@ -75,6 +80,71 @@ def test_method_decorator_works(local_clerk: LocalClerk) -> None:
     for path in ("/class/decorated/", "/class/decorated/method/"):
         assert Client().get(path).status_code == 401
         assert Client().get(path, headers=headers).status_code == 200
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["/class/decorated/async/", "/class/decorated/method/async/"])
+def test_method_decorator_works_on_async_classes(local_clerk: LocalClerk, each_world: World, path: str) -> None:
+    """CTX-04: an async class's dispatch is a plain function, and gives what has to be awaited."""
+    headers = {"authorization": f"Bearer {local_clerk.token(local_clerk.add_user(email='a@example.com'))}"}
+    assert each_world.get(path).status_code == 401
+    assert each_world.get(path, headers=headers).json()["user"] is not None  # type: ignore[attr-defined]
+    if "method" not in path:
+        assert each_world.post(path).status_code == 401
+        assert each_world.put(path, headers=headers).status_code == 405
+        assert each_world.options(path, headers=headers).status_code == 200
+
+
+class Outspoken(View):
+    """Answers some requests in dispatch() itself, the others in async handlers."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return HttpResponse("short") if "short" in request.GET else super().dispatch(request, *args, **kwargs)
+
+    async def get(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse("long")
+
+
+def through(view: Any) -> Any:
+    """Do nothing, as a decorator that knows nothing of async views."""
+
+    @wraps(view)
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return view(request, *args, **kwargs)
+
+    return wrapped
+
+
+@pytest.mark.parametrize(
+    "decorators",
+    [
+        clerk_optional,
+        [clerk_optional],
+        [clerk_optional, csrf_exempt],
+        [csrf_exempt, clerk_optional],
+        [never_cache, clerk_optional],
+        [clerk_optional, through],
+        [clerk_optional, clerk_optional],
+    ],
+    ids=["one", "listed", "outside", "inside", "async-aware", "unaware", "twice"],
+)
+def test_method_decorator_finds_the_async_class_under_others(local_clerk: LocalClerk, decorators: Any) -> None:
+    decorated: Any = method_decorator(decorators, name="dispatch")(type("Report", (Outspoken,), {}))
+    again: Any = method_decorator(clerk_optional, name="dispatch")(type("Report", (decorated,), {}))
+    for view in (decorated.as_view(), again.as_view()):
+        for query, text in (("", b"long"), ("?short", b"short")):
+            response = async_to_sync(view)(RequestFactory().get(f"/{query}"))
+            assert response.content == text
+            assert "Authorization" in response["Vary"]
+
+
+def test_a_sync_view_around_an_async_one_is_sync(local_clerk: LocalClerk) -> None:
+    @wraps(aview)
+    def around(request: HttpRequest) -> Any:
+        return async_to_sync(aview)(request)
+
+    decorated: Any = clerk_optional(around)
+    assert decorated(RequestFactory().get("/")).content == b"hello"
 
 
 @pytest.mark.django_db

@@ -193,7 +193,7 @@ class TestOnTheWayToClerk:
         reason = "session-token-expired-refresh-non-eligible-no-refresh-cookie"
         assert (answer.status, answer.body) == (307, b"")
         location = header(answer, "Location") or ""
-        assert location.startswith(f"{server.url}/v1/client/handshake?")
+        assert location.startswith(f"{server.url}/__clerk/v1/client/handshake?")
         found = parameters(location)
         assert found.pop("redirect_url") == [f"http://testserver{door.path}?page=2&q=a+b"]
         assert found.pop("__clerk_hs_reason") == [reason]
@@ -574,7 +574,9 @@ class TestAttacks:
             answer = ask(door, kept)
             assert answer.status == 307
             location = header(answer, "Location") or ""
-            assert not any(value in location for value in ("eve", "rt_plain", tossed["__session_AAAAAAAA"]))
+            assert not any(
+                value in location for value in ("dvb_eve", "rt_eve", "rt_plain", tossed["__session_AAAAAAAA"])
+            )
             browser = server.session_cookies(token).get("__clerk_db_jwt")
             assert parameters(location).get("__clerk_db_jwt") == (browser and [browser])
         good = ask(door, Kept(server, server.session_token(session), **tossed))

@@ -22,7 +22,7 @@ ROWS = [
     {"calls", "conf", "floods"},
     {"cookies", "entries"},
     {"auth", "tokens", "models", "profiles"},
-    {"api", "columns", "freshness", "frontend", "requirements", "rows"},
+    {"api", "columns", "freshness", "frontend", "http", "requirements", "rows"},
     {"handshake", "keys", "machines", "replays", "revocation", "sync"},
     {"states", "accounts", "full_sync"},
     {"verdicts"},

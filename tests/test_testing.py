@@ -577,6 +577,37 @@ class TestTheSignInPage:
         done = browser.post(f"/sign-in?{there.query}", data={"user_id": user.id}, headers=host)
         assert (done.status_code, done.headers["Location"]) == (303, target)
 
+    def test_the_browser_that_an_application_names_is_the_one_that_signs_in(
+        self, server: LocalClerk, browser: httpx.Client
+    ) -> None:
+        """Also where the page moves to another host name, which sees none of the cookies so far."""
+        user = server.add_user()
+        name = server.session_cookies(server.token(user))["__clerk_db_jwt"]
+
+        moved = browser.get("/sign-in", params={"redirect_url": "http://localhost:8000/", "__clerk_db_jwt": name})
+        page = browser.get(moved.headers["Location"])
+        shown = browser.get("/sign-in", params={"__clerk_db_jwt": '"><b>'})
+        done = browser.post(
+            moved.headers["Location"].partition("?")[0], data={"user_id": user.id, "__clerk_db_jwt": name}
+        )
+
+        assert f'name="__clerk_db_jwt" value="{name}"' in page.text
+        assert "<b>" not in shown.text
+        assert set_cookies(done)["__clerk_db_jwt"][0] == name
+
+    def test_a_satellite_s_visitors_sign_in_under_the_name_of_the_primary_site(
+        self, server: LocalClerk, browser: httpx.Client
+    ) -> None:
+        user = server.add_user()
+        target = "http://localhost:8000/a?b&__clerk_synced=false"
+
+        page = browser.get("/sign-in", params={"redirect_url": target})
+        answer = browser.post("/sign-in", data={"user_id": user.id, "redirect_url": target})
+
+        assert page.status_code == 200
+        assert (answer.status_code, answer.headers["Location"]) == (303, target)
+        assert "__session" in set_cookies(answer)
+
     def test_signing_out_clears_the_cookies_and_goes_back(self, server: LocalClerk, browser: httpx.Client) -> None:
         answer = browser.post("/sign-out", data={"redirect_url": "http://127.0.0.1:8000/"})
 

@@ -142,6 +142,15 @@ def set_cookies(answer: httpx.Response) -> dict[str, str]:
     return dict(header.split("=", 1) for header in answer.headers.get_list("set-cookie"))
 
 
+def test_the_frontend_api_stands_below_a_path_of_its_own(clerk: LocalClerk) -> None:
+    """And beside it, for programs that look at what was asked."""
+    below = httpx.get(f"{clerk.url}/__clerk/v1/environment")
+    assert below.json() == httpx.get(f"{clerk.url}/v1/environment").json()
+    assert [call.path for call in clerk.calls.paths] == ["/v1/environment"] * 2
+    assert httpx.get(f"{clerk.url}/__clerk/__clerk/v1/environment").status_code == 404
+    assert httpx.get(f"{clerk.url}/__clerkv1/environment").status_code == 404
+
+
 class TestBrowsers:
     def test_a_new_one_is_signed_out(self, script: Script) -> None:
         client = script.client
@@ -412,6 +421,22 @@ class TestTokens:
         assert error_of(refused) == (404, "resource_not_found")
         personal = script.post(path, active_organization_id="").json()
         assert personal["response"]["last_active_organization_id"] is None
+
+    def test_the_components_for_billing_consent_and_tasks_find_what_they_ask_for(
+        self, script: Script, ada: LocalUser, session_id: str
+    ) -> None:
+        """That they are content with it is shown in test_browser_components.py."""
+        assert script.get("/billing/plans", payer_type="user").json() == {"data": [], "total_count": 0}
+        for name in ("payment_methods", "statements"):
+            assert script.get(f"/me/billing/{name}").json() == {"response": {"data": [], "total_count": 0}}
+        subscription = script.get("/me/billing/subscription").json()["response"]
+        assert (subscription["status"], subscription["subscription_items"]) == ("active", [])
+        query = {"scope": "profile email", "redirect_uri": "https://client.example/back"}
+        consent = script.get("/me/oauth/consent/client_1", **query).json()["response"]
+        assert (consent["client_id"], consent["redirect_domain"]) == ("client_1", "client.example")
+        assert [each["scope"] for each in consent["scopes"]] == ["profile", "email"]
+        totp = script.post("/me/totp").json()["response"]
+        assert f"secret={totp['secret']}" in totp["uri"]
 
     def test_they_live_as_long_as_asked_for(self, ada_on_a_short_one: tuple[Script, str]) -> None:
         script, session_id = ada_on_a_short_one
@@ -768,6 +793,25 @@ class TestTheHandshake:
             browser.http.post(f"http://localhost:{urlsplit(clerk.url).port}/sign-in", data={"user_id": other.id})
             assert there() == other.id
 
+    def test_under_another_name_it_asks_itself_under_its_own(self) -> None:
+        """As a satellite's Frontend API asks that of the primary domain; once, and only where nobody is signed in."""
+        with LocalClerk(production=True) as clerk, Browser(clerk) as browser:
+            there = f"http://localhost:{urlsplit(clerk.url).port}/__clerk/v1/client/handshake"
+            asked = {"redirect_url": "http://localhost:8000/"}
+
+            def hosts() -> list[str | None]:
+                answer = browser.http.get(there, params=asked, follow_redirects=False)
+                seen = []
+                while answer.headers["Location"] != "http://localhost:8000/":
+                    seen.append(urlsplit(answer.headers["Location"]).hostname)
+                    answer = browser.http.get(answer.headers["Location"])
+                return seen
+
+            assert hosts() == ["127.0.0.1", "localhost"]
+            browser.sign_in(clerk.add_user())
+            assert hosts() == ["127.0.0.1", "localhost"]
+            assert hosts() == []
+
     def test_a_satellite_s_script_comes_back_with_word_that_it_was_done(
         self, clerk: LocalClerk, browser: Browser, ada: LocalUser
     ) -> None:
@@ -778,6 +822,36 @@ class TestTheHandshake:
         assert answer.headers["Location"].startswith(f"{ORIGIN}/?a=1&b&__clerk_synced=true")
         assert ("&__clerk_handshake=" in answer.headers["Location"]) is not clerk.production
         assert ("__clerk_handshake" in set_cookies(answer)) is clerk.production
+
+    def test_a_satellite_is_told_which_browser_has_come(self, development: LocalClerk) -> None:
+        with Browser(development) as browser:
+            browser.sign_in(development.add_user())
+            target = "http://localhost:8000/?a=1&__clerk_synced=false"
+            answer = browser.http.get("/sign-in", params={"__clerk_redirect_url": target})
+
+            back = urlsplit(answer.headers["Location"])
+            assert (answer.status_code, back.netloc) == (307, "localhost:8000")
+            name = browser.http.cookies["__clerk_db_jwt"]
+            assert parse_qs(back.query) == {"a": ["1"], "__clerk_db_jwt": [name], "__clerk_synced": ["true"]}
+
+    def test_a_browser_that_nobody_knew_gets_a_name_for_the_satellite(self, development: LocalClerk) -> None:
+        with Browser(development) as browser:
+            target = {"__clerk_redirect_url": "http://localhost:8000/"}
+            found = [urlsplit(browser.http.get("/sign-in", params=target).headers["Location"]).query for _ in range(2)]
+            assert found[0] == found[1]
+            assert "__clerk_db_jwt=dvb_" in found[0]
+
+    @pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example/", ""])
+    def test_no_other_place_is_told_of_the_browser(self, development: LocalClerk, target: str) -> None:
+        """RED-01."""
+        with Browser(development) as browser:
+            answer = browser.http.get("/sign-in", params={"__clerk_redirect_url": target})
+            assert error_of(answer) == (400, "form_param_value_invalid")
+
+    def test_with_a_production_key_no_satellite_is_told_of_the_browser(self) -> None:
+        with LocalClerk(production=True) as clerk, Browser(clerk) as browser:
+            answer = browser.http.get("/sign-in", params={"__clerk_redirect_url": "http://localhost:8000/"})
+            assert error_of(answer) == (400, "form_param_value_invalid")
 
     def test_a_nonce_works_once_and_with_the_secret_key(
         self, clerk: LocalClerk, browser: Browser, ada: LocalUser

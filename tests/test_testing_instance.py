@@ -100,7 +100,7 @@ class TestTheKeys:
         assert read.publishable_key is not None
         assert read.publishable_key.is_production is clerk.production
         assert read.publishable_key.cookie_suffix == clerk.cookie_suffix
-        assert read.proxy_url == clerk.url
+        assert read.proxy_url == f"{clerk.url}/__clerk"
         call_command("check", fail_level="ERROR")
 
     def test_tokens_are_issued_by_the_host_in_the_key_not_by_the_proxy(self, clerk: LocalClerk) -> None:
@@ -183,7 +183,7 @@ class TestSettings:
         read = config()
 
         assert (read.secret_key, read.api_url) == (server.secret_key, server.url)
-        assert (read.issuers[0], read.proxy_url) == (server.issuer, server.url)
+        assert (read.issuers[0], read.proxy_url) == (server.issuer, f"{server.url}/__clerk")
         assert read.sign_in_url == read.sign_up_url == f"{server.url}/sign-in"
         assert "http://testserver" in read.auth_parties
         assert read.publishable_key is not None

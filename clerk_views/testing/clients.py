@@ -13,6 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import urlsplit
 
 from clerk_views.testing.directory import Directory, LocalUser, now_ms
 from clerk_views.testing.instance import Instance
@@ -184,20 +185,29 @@ class Clients:
         """Return the ``Set-Cookie`` value by which the browser will be known here."""
         return cookie("__client", client.secret, _YEAR, hidden=True)
 
-    def script_cookies(self, client: LocalClient) -> list[str]:
+    def script_cookies(self, client: LocalClient, host: str) -> list[str]:
         """
         Return the ``Set-Cookie`` values that go with an answer to clerk-js, which keeps the session's own cookies.
 
         With a production key it leaves it to the Frontend API to say when the browser changed. In neither case can it
         remove the refresh token.
+
+        Args:
+            host: That was asked.
         """
-        cookies = [self.own_cookie(client), *self.clock_cookies(client)] if self.is_production else []
+        cookies = [self.own_cookie(client), *self.clock_cookies(client, host)] if self.is_production else []
         return cookies if self.current(client) else [*cookies, self._no_refresh_token()]
 
-    def clock_cookies(self, client: LocalClient | None, *, suffixed: bool = True) -> list[str]:
-        """Return ``Set-Cookie`` values that tell the application when the browser changed, 0 if nobody is signed in."""
+    def clock_cookies(self, client: LocalClient | None, host: str | None, *, suffixed: bool = True) -> list[str]:
+        """
+        Return ``Set-Cookie`` values that tell applications when the browser changed, 0 if nobody is signed in.
+
+        Args:
+            host: Of the application; where it shares a domain with others, all of them are told, as by Clerk.
+        """
         changed = self.updated_at(client) if client and self.sessions_of(client) else 0
-        return [cookie(name, str(changed), _YEAR) for name in self._names("__client_uat", suffixed)]
+        domain = self._instance.places.shared_domain(host)
+        return [cookie(name, str(changed), _YEAR, domain=domain) for name in self._names("__client_uat", suffixed)]
 
     def session_cookies(self, session: LocalSession | None, origin: str | None, *, suffixed: bool = True) -> list[str]:
         """
@@ -216,19 +226,29 @@ class Clients:
             cookie(self._names("__refresh")[1], self.refresh_token(session), _YEAR, hidden=True),
         ]
 
-    def directives(self, client: LocalClient, origin: str | None, *, suffixed: bool = True) -> list[str]:
+    def directives(self, client: LocalClient, origin: str, *, suffixed: bool = True) -> list[str]:
         """Return ``Set-Cookie`` values that bring an application's cookies in step with a browser."""
         names = () if self.is_production else self._names("__clerk_db_jwt", suffixed)
         return [
             *self.session_cookies(self.current(client), origin, suffixed=suffixed),
-            *self.clock_cookies(client, suffixed=suffixed),
+            *self.clock_cookies(client, urlsplit(origin).hostname, suffixed=suffixed),
             *(cookie(name, self.development_browser(client), _YEAR) for name in names),
         ]
 
-    def signed_out_directives(self) -> list[str]:
-        """Return ``Set-Cookie`` values for an application's cookies when nobody is signed in any more."""
+    def page_cookies(self, client: LocalClient | None, origin: str) -> list[str]:
+        """
+        Return ``Set-Cookie`` values with which a page of ours signs in at an application; out, with None for a client.
+
+        The session's own cookies are the application's where it shares a domain: it gets them by a handshake.
+        """
+        host = urlsplit(origin).hostname
+        own = [self.own_cookie(client)] if client else []
+        if self._instance.places.shared_domain(host):
+            return [*own, *self.clock_cookies(client, host)]
+        if client:
+            return [*own, *self.directives(client, origin)]
         # A zero in __client_uat says "signed out", which is more than the absence of that cookie would.
-        return [*self.session_cookies(None, None), *self.clock_cookies(None)]
+        return [*self.session_cookies(None, None), *self.clock_cookies(None, host)]
 
     def cookies_for(self, token: str, signed_in_at: float) -> dict[str, str]:
         """Return the cookies that an application keeps for a token, by name. See LocalClerk.session_cookies()."""
@@ -246,12 +266,14 @@ class Clients:
         return (name, f"{name}_{self._instance.cookie_suffix}") if suffixed else (name,)
 
 
-def cookie(name: str, value: str, lifetime: int, *, hidden: bool = False) -> str:
+def cookie(name: str, value: str, lifetime: int, *, hidden: bool = False, domain: str | None = None) -> str:
     """
-    Return the value of a ``Set-Cookie`` header for the whole host.
+    Return the value of a ``Set-Cookie`` header for a whole host, or a whole domain.
 
     Args:
         lifetime: Seconds; 0 removes the cookie.
         hidden: From scripts.
+        domain: None for the very host that sets it.
     """
-    return f"{name}={value}; Path=/; Max-Age={lifetime}; SameSite=Lax" + ("; HttpOnly" if hidden else "")
+    where = f"; Domain={domain}" if domain else ""
+    return f"{name}={value}; Path=/; Max-Age={lifetime}; SameSite=Lax{where}" + ("; HttpOnly" if hidden else "")

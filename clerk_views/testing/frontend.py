@@ -10,11 +10,14 @@ Source: Clerk's clerk-js, seen running; "Frontend API errors".
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import quote, urlsplit
 
 from clerk_views.testing.clients import Clients, LocalClient
 from clerk_views.testing.directory import Directory, LocalUser
@@ -26,9 +29,7 @@ from clerk_views.testing.organizations import Organizations
 from clerk_views.testing.pages import can_sign_in
 from clerk_views.testing.sessions import LocalSession, Sessions
 
-_LOOPBACK = re.compile(r"https?://(?:127\.0\.0\.1|localhost)(?::[0-9]{1,5})?")
-
-_PATHS = re.compile(r"/v1/(?:client|me)(?:/.*)?|/v1/(?:environment|dev_browser)")
+_PATHS = re.compile(r"/v1/(?:client|me)(?:/.*)?|/v1/(?:environment|dev_browser|billing/plans)")
 
 
 class Question(NamedTuple):
@@ -87,12 +88,29 @@ class FrontendApi:
             ("GET", "me/sessions/active", self._get_active_sessions),
             ("GET", "me/organization_memberships", self._get_memberships),
             ("GET", "me/organization_(?:invitations|suggestions)", self._get_nothing),
+            ("GET", "me/billing/(?:payment_methods|statements)", self._get_nothing),
+            ("GET", "me/billing/subscription", self._get_subscription),
+            ("GET", "me/oauth/consent/([^/]+)", self._get_consent),
+            ("POST", "me/totp", self._new_totp),
+            ("GET", "billing/plans", self._get_plans),
         )
 
     @staticmethod
     def knows(path: str) -> bool:
         """Say whether a path belongs to the Frontend API."""
         return _PATHS.fullmatch(path) is not None
+
+    def cors_headers(self, origin: str | None) -> list[tuple[str, str]]:
+        """Return the headers that let a page of this machine read an answer; of other pages none may."""
+        vary = [("Vary", "Origin")]
+        if origin is None or not self._instance.places.is_origin(origin):
+            return vary
+        return [
+            *vary,
+            ("Access-Control-Allow-Origin", origin),
+            ("Access-Control-Allow-Credentials", "true"),
+            ("Access-Control-Expose-Headers", "Clerk-Db-Jwt, X-Country, Retry-After"),
+        ]
 
     def handle(self, exchange: Exchange, path: str, query: Mapping[str, Sequence[str]]) -> None:
         """Answer one request."""
@@ -101,7 +119,7 @@ class FrontendApi:
         except Refused as refused:
             exchange.answer(refused.status, refused.body)
             return
-        cookies = self._clients.script_cookies(client) if client else []
+        cookies = self._clients.script_cookies(client, exchange.host) if client else []
         headers = [("Cache-Control", "no-store"), *(("Set-Cookie", each) for each in cookies)]
         exchange.answer(200, json.dumps(found).encode(), headers=headers)
 
@@ -109,7 +127,7 @@ class FrontendApi:
         self, exchange: Exchange, path: str, query: Mapping[str, Sequence[str]]
     ) -> tuple[dict[str, Any], LocalClient | None]:
         origin = exchange.headers["Origin"]
-        if origin is not None and not is_local(origin):
+        if origin is not None and not self._instance.places.is_origin(origin):
             # Browsers would not show the answer to such a page, but have sent its request all the same.
             raise Refused(400, "origin_invalid", "Pages of this machine alone may use the stand-in.")
         method = query.get("_method", [""])[0] if exchange.command == "POST" else ""
@@ -129,6 +147,7 @@ class FrontendApi:
     def _environment(self) -> dict[str, Any]:
         """Return what clerk-js reads of the instance; what is left out has its defaults there."""
         page = f"{self._instance.url}/sign-in"
+        billing = {"enabled": True, "has_paid_plans": False}
         return {
             "auth_config": {"single_session_mode": True},
             "display_config": {
@@ -139,6 +158,8 @@ class FrontendApi:
                 "after_sign_out_one_url": page,
             },
             "organization_settings": {"enabled": True},
+            "commerce_settings": {"billing": {"user": billing, "organization": billing}},
+            "api_keys_settings": {"user_api_keys_enabled": True, "orgs_api_keys_enabled": True},
         }
 
     def _client(self, exchange: Exchange, query: Mapping[str, Sequence[str]]) -> LocalClient:
@@ -262,6 +283,36 @@ class FrontendApi:
         self._user(asked)
         return {"response": {"data": [], "total_count": 0}}
 
+    def _get_plans(self, asked: Question) -> dict[str, Any]:
+        return {"data": [], "total_count": 0}
+
+    def _get_subscription(self, asked: Question) -> dict[str, Any]:
+        user = self._user(asked)
+        now = user.data["created_at"]
+        body = {"object": "commerce_subscription", "id": user.id.replace("user_", "csub_"), "status": "active"}
+        return {"response": {**body, "created_at": now, "active_at": now, "subscription_items": []}}
+
+    def _get_consent(self, asked: Question, oauth_client_id: str) -> dict[str, Any]:
+        """Return what a user is asked before an OAuth client may act for him: any client, for whatever it wants."""
+        self._user(asked)
+        wanted = asked.fields.get("scope", "").split()
+        back = urlsplit(asked.fields.get("redirect_uri", "")).hostname
+        return {
+            "response": {
+                "object": "oauth_consent",
+                "oauth_application_name": oauth_client_id,
+                "client_id": oauth_client_id,
+                "redirect_domain": back,
+                "scopes": [{"scope": each, "description": each, "requires_consent": True} for each in wanted],
+            }
+        }
+
+    def _new_totp(self, asked: Question) -> dict[str, Any]:
+        """Return what an authenticator application is fed with. Nothing asks for its codes here."""
+        secret = base64.b32encode(secrets.token_bytes(20)).decode()
+        uri = f"otpauth://totp/LocalClerk:{quote(self._user(asked).name)}?secret={secret}&issuer=LocalClerk"
+        return {"response": {"object": "totp", "id": new_id("totp"), "secret": secret, "uri": uri, "verified": False}}
+
     def _client_body(self, asked: Question) -> dict[str, Any]:
         open_sessions = self._clients.sessions_of(asked.client)
         return {
@@ -293,24 +344,6 @@ class FrontendApi:
             {**_shown(body), "organization": _shown(body["organization"])}
             for body in self._organizations.bodies_of(user)
         ]
-
-
-def is_local(origin: str) -> bool:
-    """Say whether an ``Origin`` header names this machine."""
-    return _LOOPBACK.fullmatch(origin) is not None
-
-
-def cors_headers(origin: str | None) -> list[tuple[str, str]]:
-    """Return the headers that let a page of this machine read an answer; of other pages none may."""
-    vary = [("Vary", "Origin")]
-    if origin is None or not is_local(origin):
-        return vary
-    return [
-        *vary,
-        ("Access-Control-Allow-Origin", origin),
-        ("Access-Control-Allow-Credentials", "true"),
-        ("Access-Control-Expose-Headers", "Clerk-Db-Jwt, X-Country, Retry-After"),
-    ]
 
 
 def _shown(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from clerk_views.testing.minting import SigningKey, base64url, key_pool, new_signing_key
+from clerk_views.testing.places import HOST, PROXY_PATH, Places
 from clerk_views.testing.webhooks import new_webhook_secret
 from clerk_views.values import PublishableKey
 
@@ -42,9 +43,11 @@ class Instance:
         secret_key: str | None,
         production: bool,
     ) -> None:
+        self.places = Places(host)
+        if self.places.domain and not production:
+            raise ValueError(f"A development instance shares no domain with its applications, so not {host!r}.")
         self.production = production
         self.parties = tuple(DEFAULT_PARTIES if parties is None else parties)
-        self._host = host
         self._port = port
         self._lock = threading.Lock()
         self._published: list[SigningKey] = []
@@ -54,10 +57,10 @@ class Instance:
 
     @property
     def url(self) -> str:
-        """``http://127.0.0.1:PORT``. Raises RuntimeError before the port is known."""
+        """``http://127.0.0.1:PORT``, or the host as it was given. Raises RuntimeError before the port is known."""
         if not self._port:
             raise RuntimeError("LocalClerk has no port yet: call start(), or use it in a with statement.")
-        return f"http://{self._host}:{self._port}"
+        return f"http://{self.places.host}:{self._port}"
 
     @property
     def frontend_host(self) -> str:
@@ -65,9 +68,12 @@ class Instance:
         The host name in the publishable key. It leads nowhere: ``CLERK_PROXY_URL`` stands in its place.
 
         With a development key it must be of Clerk's development domain, since clerk-js gives no other a development
-        browser. It differs from port to port, and so do the issuer and the names of suffixed cookies.
+        browser. It differs from port to port, and so do the issuer and the names of suffixed cookies; but where
+        applications share the domain of the stand-in, it is the stand-in's own.
         """
         port = self.url.rpartition(":")[2]
+        if self.places.domain:
+            return self.places.host
         return f"clerk.local-{port}.test" if self.production else f"local-{port}.clerk.accounts.dev"
 
     @property
@@ -100,14 +106,15 @@ class Instance:
             "CLERK_MACHINE_SECRET_KEY": "",  # not None, which would let the environment speak
             "CLERK_JWT_KEY": "",  # likewise
             "CLERK_PUBLISHABLE_KEY": self.publishable_key,
-            "CLERK_API_URL": self.url,
+            # A name of the stand-in is known to the browser alone.
+            "CLERK_API_URL": self.url.replace(self.places.host, HOST) if self.places.domain else self.url,
             "CLERK_SIGN_IN_URL": page,
             "CLERK_SIGN_UP_URL": page,  # one page for both
             "CLERK_AFTER_SIGN_OUT_URL": None,
             "CLERK_AUTH_PARTIES": list(self.parties),
             "CLERK_ISSUER": None,
             "CLERK_AUDIENCE": None,
-            "CLERK_PROXY_URL": self.url,
+            "CLERK_PROXY_URL": f"{self.url}{PROXY_PATH}",
             "CLERK_DOMAIN": None,
             "CLERK_IS_SATELLITE": False,
             "CLERK_SATELLITE_AUTO_SYNC": False,

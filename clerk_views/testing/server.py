@@ -28,13 +28,14 @@ from clerk_views.testing.clients import Clients
 from clerk_views.testing.directory import Directory, LocalUser, id_of, now_ms, user_body
 from clerk_views.testing.entitlements import slugs_of
 from clerk_views.testing.faults import Faults
-from clerk_views.testing.frontend import FrontendApi, cors_headers
+from clerk_views.testing.frontend import FrontendApi
 from clerk_views.testing.handshakes import Handshakes
 from clerk_views.testing.instance import Instance
-from clerk_views.testing.listener import HOST, HOSTS, Exchange, Listener
+from clerk_views.testing.listener import Exchange, Listener
 from clerk_views.testing.machines import LocalMachine, Machines
 from clerk_views.testing.minting import SigningKey, new_id
 from clerk_views.testing.organizations import LocalMembership, LocalOrganization, Organizations, Subscription
+from clerk_views.testing.places import HOST
 from clerk_views.testing.sessions import LocalSession, Sessions
 from clerk_views.testing.sign_in import SignInPages
 from clerk_views.testing.tokens import SessionTokens, words_of
@@ -66,10 +67,13 @@ class LocalClerk(Instance):
         packages: Where ``npm install @clerk/clerk-js @clerk/ui`` was run, for pages that load these from here as from
             Clerk. None: their addresses answer 404.
         host: ``127.0.0.1`` or ``localhost``, as the application under test is called in the browser: cookies that are
-            set for one name are not sent to the other.
+            set for one name are not sent to the other. With a production key also ``clerk.`` and the domain of the
+            application, as in ``clerk.example.test`` beside ``app.example.test``: ``__client_uat`` and the outcome of
+            a handshake then are cookies of that domain, as at Clerk. The domain must be under ``.test`` or
+            ``.localhost``; that the browser finds these names on this machine is for its settings to say.
 
     Raises:
-        ValueError: For another host.
+        ValueError: For another host, or a domain with development keys.
 
     Attributes:
         secret_key: What requests must present; may be changed at any time.
@@ -91,8 +95,6 @@ class LocalClerk(Instance):
         packages: Path | str | None = None,
         host: str = HOST,
     ) -> None:
-        if host not in HOSTS:
-            raise ValueError(f"LocalClerk serves this machine only, as {' or '.join(HOSTS)}; not as {host!r}.")
         super().__init__(host=host, port=port, parties=parties, secret_key=secret_key, production=production)
         self.session_lifetime = session_lifetime
         self.packages = None if packages is None else Path(packages)
@@ -112,7 +114,7 @@ class LocalClerk(Instance):
         self._backend = BackendApi(
             self, self._directory, self._organizations, self._sessions, self._handshakes, self._machines
         )
-        self._pages = SignInPages(self._clients, self._directory, self._organizations)
+        self._pages = SignInPages(self, self._clients, self._directory, self._organizations)
 
     def __repr__(self) -> str:
         return f"<LocalClerk on port {self._port}{'' if self._server else ', stopped'}>"
@@ -303,7 +305,7 @@ class LocalClerk(Instance):
         organization: LocalOrganization | str | None = None,
         origin: str | None = None,
         *,
-        pending: bool = False,
+        pending: bool | str = False,
         actor: str | Mapping[str, Any] | None = None,
         second_factor: bool = False,
         client_id: str | None = None,
@@ -314,7 +316,7 @@ class LocalClerk(Instance):
         Args:
             organization: The active one; None for the personal account.
             origin: Of the page that asks, which becomes ``azp``; None for the first of ``parties``.
-            pending: Leave the task open to choose an organisation.
+            pending: Leave a task open: "reset-password", "setup-mfa", or with True to choose an organisation.
             actor: Who impersonates the user: an id, or an ``act`` claim.
             second_factor: Whether the user has proved a second factor too.
             client_id: Of the browser; None for a new one.
@@ -627,16 +629,18 @@ class LocalClerk(Instance):
     def _handle(self, exchange: Exchange) -> None:
         parts = urlsplit(exchange.path)
         path, query = parts.path, parse_qs(parts.query, keep_blank_values=True)
-        if exchange.host not in HOSTS:
+        if not self.places.serves(exchange.host):
             exchange.answer(421, b"LocalClerk serves this machine only.\n", "text/plain")
             return
         for_scripts = self._frontend.knows(path)
         if for_scripts or path.startswith(("/npm/", pictures.PATH)):
-            exchange.standing_headers += cors_headers(exchange.headers["Origin"])
+            exchange.standing_headers += self._frontend.cors_headers(exchange.headers["Origin"])
         if self.faults.strike(path, exchange):
             return
         if path in ("/v1/client/handshake", "/v1/client/sync"):
             self._handshakes.begin(exchange, query, synced=path == "/v1/client/sync")
+        elif path == "/sign-in" and "__clerk_redirect_url" in query:
+            self._handshakes.present(exchange, query)
         elif path.startswith("/npm/"):
             script = npm.script(self.packages, path)
             exchange.answer(*(200, script) if script else (404, b""), "text/javascript; charset=utf-8")
