@@ -216,7 +216,7 @@ class IsClerkAuthenticated(permissions.BasePermission, metaclass=_PermissionType
 
     def asked(self, view: Any) -> list[Requirement]:
         """Return what is asked for, all of it. For a class in place of a view see Requirement.from_attributes()."""
-        return [Requirement(**keywords_of(view, _served(view)))]
+        return [Requirement.again(**keywords_of(view, _served(view)))]
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         """Whether the request is a Clerk user's, who has all that is asked."""
@@ -275,7 +275,7 @@ def clerk_requires(**asked: Unpack[Asked]) -> type[IsClerkAuthenticated]:
             # Both must hold. What widens, said by one of them, is meant for both.
             own = {name: attributes[name] for name in WIDENING if name in attributes}
             given = {name: value for name, value in asked.items() if name in WIDENING}
-            return [Requirement(**{**own, **asked}), Requirement(**{**given, **attributes})]
+            return [Requirement.again(**{**own, **asked}), Requirement.again(**{**given, **attributes})]
 
     return ClerkRequires
 
