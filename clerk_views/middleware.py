@@ -26,7 +26,7 @@ from django.shortcuts import resolve_url
 from django.urls import NoReverseMatch, Resolver404, resolve
 from django.utils.module_loading import import_string
 
-from clerk_views import answers, cookies, csrf
+from clerk_views import addresses, answers, cookies, csrf
 from clerk_views.access import answer, is_page, keep_refusal
 from clerk_views.authentication import aauthenticate, authenticate, is_foreign
 from clerk_views.exceptions import AccountRefused, ClerkError, ClerkUnavailable
@@ -188,7 +188,7 @@ def _past_admin_login(request: HttpRequest, view: Callable[..., Any]) -> HttpRes
             return None
     except (AccountRefused, ClerkUnavailable) as problem:
         return answer(request, problem)
-    back = answers.asked_return_url(request) or request.path.removesuffix("login/")
+    back = addresses.asked_return_url(request) or request.path.removesuffix("login/")
     response = redirect_to_login(back)
     response["Cache-Control"] = "no-store"
     return response

@@ -22,7 +22,7 @@ from django.http.response import HttpResponseBase
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_POST, require_safe
 
-from clerk_views import answers, cookies, csrf, keys, revocation, tokens
+from clerk_views import addresses, answers, cookies, csrf, keys, revocation, tokens
 from clerk_views.access import guard
 from clerk_views.api import get_api
 from clerk_views.authentication import authenticate, pending_session
@@ -58,8 +58,8 @@ def _enter(request: HttpRequest, page: str | None, setting: str) -> HttpResponse
             "remove it for Clerk's hosted page."
         )
     state = authenticate(request)
-    back = answers.after_sign_in(request)
-    address = back if state.auth.is_authenticated else answers.clerk_address(request, page, back, state=state)
+    back = addresses.after_sign_in(request)
+    address = back if state.auth.is_authenticated else addresses.clerk_address(request, page, back, state=state)
     # As the doors count it, who know the place by its path as it was before it went into an address.
     return answers.send_on(request, state, address, place=unquote(urlsplit(back).path))
 
@@ -85,7 +85,7 @@ def sign_out(request: HttpRequest) -> HttpResponseBase:
     else:
         _end_clerk_session(request)
         _end_django_session(request)
-        address = answers.asked_return_url(request) or memo_of(request).config.after_sign_out_url or "/"
+        address = addresses.asked_return_url(request) or memo_of(request).config.after_sign_out_url or "/"
         response = HttpResponseRedirect(address, status=303)
         _expire_cookies(request, response)
     response["Cache-Control"] = "no-store"

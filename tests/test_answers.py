@@ -14,7 +14,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.test import Client, RequestFactory, override_settings
 from django.urls import path
 
-from clerk_views import answers, clerk_required
+from clerk_views import addresses, answers, clerk_required
 from clerk_views.accounts import sync_django_user
 from clerk_views.testing import LocalClerk
 from tests.conftest import World
@@ -149,7 +149,7 @@ def test_the_way_back_cannot_be_turned_elsewhere(local_clerk: LocalClerk, path: 
     request.path_info = request.path = path
     for query_string in ("", "next=//evil.example", "a=\\..\\evil", "x=\r\nLocation: evil", "u=\xfc"):
         request.META["QUERY_STRING"] = query_string
-        back = answers.return_url(request, absolute=absolute)
+        back = addresses.return_url(request, absolute=absolute)
         assert back.isascii()
         assert not set(back) & set("\\\r\n\t \x00")
         if absolute:
@@ -192,18 +192,18 @@ def test_the_way_back_cannot_be_turned_elsewhere(local_clerk: LocalClerk, path: 
 )
 def test_what_is_not_plainly_ours_is_no_way_back(url: Any) -> None:
     """RED-01."""
-    assert not answers.is_safe_return_url(RequestFactory().get("/"), url)
+    assert not addresses.is_safe_return_url(RequestFactory().get("/"), url)
 
 
 @pytest.mark.parametrize("url", ["/", "/path?q=1#frag", "http://testserver/path", "https://testserver/"])
 def test_what_is_ours_is_a_way_back(url: str) -> None:
-    assert answers.is_safe_return_url(RequestFactory().get("/"), url)
+    assert addresses.is_safe_return_url(RequestFactory().get("/"), url)
 
 
 def test_over_https_the_way_back_is_https() -> None:
     request = RequestFactory().get("/", secure=True)
-    assert not answers.is_safe_return_url(request, "http://testserver/")
-    assert answers.return_url(request, absolute=True) == "https://testserver/"
+    assert not addresses.is_safe_return_url(request, "http://testserver/")
+    assert addresses.return_url(request, absolute=True) == "https://testserver/"
 
 
 @pytest.mark.parametrize("header", ["x-forwarded-host", "x-forwarded-server", "x-original-url", "forwarded", "x-host"])

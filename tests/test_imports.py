@@ -25,7 +25,7 @@ ROWS = [
     {"api", "columns", "freshness", "frontend", "http", "requirements", "rows"},
     {"handshake", "keys", "machines", "replays", "revocation", "sync"},
     {"states", "accounts", "full_sync"},
-    {"verdicts"},
+    {"verdicts", "addresses"},
     {"authentication"},
     {"answers", "csrf"},
     {"visitors"},

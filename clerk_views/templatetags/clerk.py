@@ -23,7 +23,7 @@ from django.utils.html import format_html, format_html_join, json_script
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 
-from clerk_views import answers, authorization, frontend
+from clerk_views import addresses, authorization, frontend
 from clerk_views.auth import ClerkAuth
 from clerk_views.conf import Config, config
 from clerk_views.visitors import get_clerk
@@ -169,7 +169,7 @@ def _return_properties(request: HttpRequest | None, name: str) -> dict[str, str]
     other = {"sign-in": "signUpFallbackRedirectUrl", "sign-up": "signInFallbackRedirectUrl"}.get(name)
     if request is None or other is None:
         return {}
-    back = answers.after_sign_in(request)
+    back = addresses.after_sign_in(request)
     return {"fallbackRedirectUrl": back, other: back}
 
 
@@ -184,8 +184,8 @@ def _link(request: HttpRequest | None, name: str, settings: Config) -> str:
         page = own  # a path would be the very page that shows this component
     if request is not None:
         signing_in = name in ("sign-in", "sign-up")
-        back = answers.after_sign_in(request) if signing_in else answers.return_url(request, absolute=False)
-        page = answers.clerk_address(request, page, back)
+        back = addresses.after_sign_in(request) if signing_in else addresses.return_url(request, absolute=False)
+        page = addresses.clerk_address(request, page, back)
     return format_html('<a href="{}">{}</a>', page, gettext(words))
 
 
