@@ -103,6 +103,9 @@ def webhook(request: HttpRequest) -> HttpResponseBase:
     """
     Take one message: 204 when it is dealt with, now or before; 400 or 413 for what is none; 503 for "send it again".
 
+    An error of the project's own code, in the ``save()`` of its users say, is not caught: it takes the message back,
+    too, and is a 500 to Clerk.
+
     Raises:
         ImproperlyConfigured: There is no CLERK_WEBHOOK_SIGNING_SECRET, so nothing could be believed.
     """
@@ -228,13 +231,17 @@ def _sync_user(event: _Event, config: Config, sender: type) -> Callable[[], None
         data = {**data, "deleted": True}
     try:
         profile = read_profile(data)
+    except ValueError:
+        logger.warning("Webhook %s says that a user changed, but not which", event.message_id)
+        return _nothing
+    # What else goes wrong, in a receiver or field of the project's own above all, is left to rise: all is taken back
+    # with it, the answer is a 500 that error reports tell of, and Clerk sends the message again.
+    try:
         outcome = write_profile(profile, config)
     except AccountRefused as error:
         logger.warning("Webhook %s changed nobody: %s", event.message_id, error)
     except UserNotFound:
         logger.info("Webhook %s is about a user who is not known here", event.message_id)
-    except ValueError:
-        logger.warning("Webhook %s says that a user changed, but not which", event.message_id)
     else:
         return partial(tell, outcome, profile, sender)
     return _nothing

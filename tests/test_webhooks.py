@@ -23,6 +23,7 @@ from asgiref.sync import async_to_sync
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection, connections
+from django.db.models.signals import post_save, pre_save
 from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
@@ -590,6 +591,46 @@ class TestOutage:
         finally:
             clerk_webhook_received.disconnect(receiver)
         assert ClerkWebhookMessage.objects.count() == 1
+
+    @pytest.mark.parametrize(
+        "raised", [ValueError, UnicodeError, KeyError, RuntimeError], ids=lambda kind: kind.__name__
+    )
+    @pytest.mark.parametrize("signal", [pre_save, post_save], ids=["pre_save", "post_save"])
+    @pytest.mark.parametrize("end", ["created", "banned", "deleted"])
+    def test_what_fails_in_the_projects_own_code_is_taken_back_and_sent_again(
+        self,
+        local_clerk: LocalClerk,
+        ada: LocalUser,
+        heard: list[Any],
+        raised: type[Exception],
+        signal: Any,
+        end: str,
+    ) -> None:
+        """WHK-07: whatever it raises. A message that is noted without its effect would be lost, a ban with it."""
+        client = Client(raise_request_exception=False)
+        message = local_clerk.webhook("user.created", ada)
+        if end != "created":
+            message.send(client)
+        if end == "banned":
+            message = local_clerk.webhook("user.updated", local_clerk.update_user(ada, banned=True))
+        elif end == "deleted":
+            message = local_clerk.webhook("user.deleted", ada)
+        heard.clear()
+
+        def broken(**sent: Any) -> None:
+            raise raised("the project's own mistake")
+
+        signal.connect(broken, sender=User)
+        try:
+            assert message.send(client).status_code == 500
+        finally:
+            signal.disconnect(broken, sender=User)
+        assert heard == []
+        assert not ClerkWebhookMessage.objects.filter(message_id=message.id).exists()
+        assert User.objects.filter(is_active=True).count() == (0 if end == "created" else 1)
+        assert [message.send(client).status_code for _ in range(2)] == [204, 204]
+        assert User.objects.get().is_active == (end == "created")
+        assert len(heard) == 1
 
     def test_receivers_are_called_when_all_is_stored(
         self, client: Client, created: LocalWebhook, settings: Any, transactional_db: None
