@@ -157,6 +157,9 @@ def _unless_revoked(memo: Memo, found: tokens.Found, state: RequestState, offlin
     """Look whether the session has been ended, whatever its token says, where the settings ask for that (LFC-03)."""
     if not memo.config.check_revoked_sessions or not isinstance(state.verdict, Verdict):
         return state
+    if revocation.outlives_notes(state.verdict.issued, state.verdict.expires):
+        refused = TokenRefused(revocation.TOO_LONG_LIVED, "CLERK_CHECK_REVOKED_SESSIONS allows tokens of a day at most")
+        return _conclude(memo, found, handshake.signed_out(refused.reason), Judged(None, refused, state.token), offline)
     if offline:
         raise NotInMemory  # the list is in Django's cache, which may be on the network
     if not revocation.is_revoked(state.verdict.session[1], memo.config):
