@@ -159,8 +159,8 @@ def _check_revoked_sessions(values: Mapping[str, Any]) -> Iterator[Problem]:
     elif alias in settings.CACHES and (room := scant_room(alias)) is not None:
         yield _warning(
             "W050",
-            f"CLERK_CHECK_REVOKED_SESSIONS is True, but the cache {quoted(alias)} drops entries that still count once it "
-            f"has more than {room}, and each user who comes by is one: a session that is revoked is soon good again.",
+            f"CLERK_CHECK_REVOKED_SESSIONS is True, but once the cache {quoted(alias)} has more than {room} entries it "
+            "drops some that still count, and each user who comes by is one: a revoked session is soon good again.",
             f"Set 'MAX_ENTRIES' in its OPTIONS to {ENOUGH_ROOM} or more, several times the users of one hour; or let "
             "CLERK_CACHE_ALIAS name Redis or Memcached.",
         )
