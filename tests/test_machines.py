@@ -829,7 +829,7 @@ class TestMemory:
         local_clerk.update_machine_token(token, claims={"email": "canary@example.com"}, name="canary")
         assert state_of(token).is_signed_in
         stored = repr(CountingCache.stored)
-        assert len(CountingCache.stored) == 2
+        assert len(CountingCache.stored) == 3
         for secret in (token, ada.id, "mch_1", "canary", "read", local_clerk.secret_key):
             assert secret not in stored
         assert all(re.fullmatch(r"[A-Za-z0-9:._-]{1,200}", key) for _, key in CountingCache.operations)
@@ -936,6 +936,51 @@ class TestMemory:
         assert asked(good).subject == "user_1"
         monkeypatch.setattr(api.get_api(config())._token_flood, "window", 0.0)  # as if it were over
         assert asked(f"ak_{uuid.uuid4().hex}") == "token-invalid"
+
+    @pytest.mark.parametrize("heard_from", ["the verdict", "the note"])
+    def test_what_was_good_in_another_process_is_spared_too(self, local_clerk: LocalClerk, heard_from: str) -> None:
+        """I6: a process that has never asked Clerk itself about the token must not shut it out."""
+        good = local_clerk.create_api_key("user_1")
+        key = machines._Question(good, "api_key", config(), Budget(5)).entry.key
+        assert asked(good).subject == "user_1"
+        machines._good.start_anew()  # as in a process of its own
+        if heard_from == "the verdict":
+            assert asked(good).subject == "user_1"
+            caches["default"].delete(f"{key}:good")
+        for _ in range(api.MAX_REFUSED_TOKENS):
+            asked(f"ak_{uuid.uuid4().hex}")
+        with time_machine.travel(time.time() + machines.VERDICT_LIFETIME + 1, tick=True):
+            assert asked(good).subject == "user_1"
+        assert local_clerk.calls.machine_verifications == 2 + api.MAX_REFUSED_TOKENS
+
+    def test_that_it_was_good_is_kept_as_long_as_it_can_be(self, local_clerk: LocalClerk, settings: Any) -> None:
+        settings.CACHES = one_cache(CountingCache, LOCATION=uuid.uuid4().hex)
+        lasting, brief = local_clerk.create_api_key("user_1"), local_clerk.create_api_key("user_2", expires_in=100)
+        now = time.time()
+        with time_machine.travel(now, tick=False) as clock:
+            questions = [machines._Question(token, "api_key", config(), Budget(5)) for token in (lasting, brief)]
+            for token in (lasting, brief):
+                asked(token)
+            machines._good.start_anew()
+            assert [question.was_good() for question in questions] == [True, True]
+            clock.move_to(now + 102)
+            assert [question.was_good() for question in questions] == [True, False]
+            clock.move_to(now + machines.GOOD_LIFETIME + 1)
+            assert [question.was_good() for question in questions] == [False, False]
+
+    def test_what_was_good_and_is_refused_is_spared_no_more(self, local_clerk: LocalClerk) -> None:
+        """I6: nor does anybody make his junk known by writing into the cache (CAC-04)."""
+        token = local_clerk.create_api_key("user_1")
+        question = machines._Question(token, "api_key", config(), Budget(5))
+        assert asked(token).subject == "user_1"
+        assert question.was_good()
+        local_clerk.revoke_machine_token(token)
+        with time_machine.travel(time.time() + machines.VERDICT_LIFETIME + 1, tick=True):
+            assert asked(token) == "token-invalid"
+        assert not question.was_good()
+        for forged in ("good", "good x", 5, question.entry.sealed("bad")):
+            caches["default"].set(f"{question.entry.key}:good", forged)
+            assert not question.was_good()
 
 
 class ForgetfulCache(GarbageCache):
