@@ -31,7 +31,7 @@ from clerk_views.sync import sync_profile
 #: Source: Clerk's dashboard, "last active" links.
 _DASHBOARD = "https://dashboard.clerk.com/last-active?path=users/{}"
 
-_SYNCED = ("synced_at", "clerk_updated_at", "linked", "deactivated")
+_SYNCED = ("synced_at", "clerk_updated_at", "linked", "deactivated", "deleted")
 
 
 class ClerkColumns:
@@ -105,7 +105,7 @@ class ClerkAccountAdmin(ClerkColumns, admin.ModelAdmin):  # type: ignore[type-ar
     """
 
     list_display = ("clerk_id", "user", "synced_at", "linked", "deactivated")
-    list_filter = ("deactivated", "linked", "synced_at")
+    list_filter = ("deactivated", "deleted", "linked", "synced_at")
     list_select_related = ("user",)
     fields = ("user", "clerk_id", *_SYNCED)
     raw_id_fields = ("user",)

@@ -20,7 +20,7 @@ import hmac
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -45,7 +45,7 @@ from clerk_views.exceptions import AccountRefused, ClerkUnavailable, UserNotFoun
 from clerk_views.models import ClerkWebhookMessage
 from clerk_views.profiles import read_profile
 from clerk_views.strict_json import parse_object
-from clerk_views.sync import described, tell, write_profile
+from clerk_views.sync import described, rank_of, tell, write_profile
 
 logger = logging.getLogger("clerk_views")
 
@@ -64,6 +64,7 @@ _PRUNE_EVERY = 101
 _PRUNE_AT_MOST = 500
 
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")  # no dot, so that the signed text can be taken apart in one way only
+_LAST_MOMENT = 2**42  # milliseconds; the year 2109, and as much as a rank has room for
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 
 #: Header names: those of Clerk's sender, else those of the standard that grew from it, never a mixture.
@@ -89,8 +90,11 @@ class _Envelope:
 
 @dataclass(frozen=True, slots=True)
 class _Event:
+    """What a message says. ``rank``: by sync.rank_of(), its place among those about the same change."""
+
     message_id: str
     type: str
+    rank: int
     data: Any = field(repr=False)
 
 
@@ -191,7 +195,10 @@ def _open(envelope: _Envelope, body: bytes, config: Config) -> _Event:
     event_type = message.get("type")
     if not isinstance(event_type, str) or not event_type:
         raise _Malformed("signed, but of no type")
-    return _Event(envelope.message_id, event_type, message.get("data"))
+    moment = message.get("timestamp")
+    if type(moment) is not int or not 0 <= moment < _LAST_MOMENT:
+        moment = 0  # not told
+    return _Event(envelope.message_id, event_type, rank_of(moment, body), message.get("data"))
 
 
 def _take(event: _Event, config: Config, sender: type) -> Callable[[], None] | None:
@@ -230,7 +237,7 @@ def _sync_user(event: _Event, config: Config, sender: type) -> Callable[[], None
     if isinstance(data, Mapping) and event.type == "user.deleted":
         data = {**data, "deleted": True}
     try:
-        profile = read_profile(data)
+        profile = replace(read_profile(data), rank=event.rank)
     except ValueError:
         logger.warning("Webhook %s says that a user changed, but not which", event.message_id)
         return _nothing

@@ -16,7 +16,7 @@ from django.test import Client
 
 from clerk_views.accounts import read_user, sync_django_user
 from clerk_views.conf import config
-from clerk_views.exceptions import AccountRefused, UserNotFound
+from clerk_views.exceptions import UserNotFound
 from clerk_views.models import ClerkAccount
 from clerk_views.profiles import absent
 from clerk_views.sync import write_profile
@@ -157,16 +157,34 @@ class TestComingBack:
         old.refresh_from_db()
         assert (old.is_active, old.clerk_account.clerk_id) == (False, ada.id)
 
-    def test_late_news_of_the_deleted_changes_nothing(self, local_clerk: LocalClerk, ada: LocalUser, tell: Any) -> None:
-        """WHK-05."""
+    @pytest.mark.parametrize("door", FEW, ids=door_id)
+    def test_late_news_of_the_deleted_lets_nobody_in(
+        self, local_clerk: LocalClerk, ada: LocalUser, tell: Any, door: Door
+    ) -> None:
+        """WHK-05, LFC-02: it makes the inactive user that would be there had it come in its turn."""
+        token = local_clerk.token(ada)
         late = local_clerk.webhook("user.updated", local_clerk.update_user(ada, first_name="late"))
-        tell("user.deleted", ada)
+        tell(delete(local_clerk, ada), ada)
+        account = ClerkAccount.objects.get()
+        assert (account.user, account.deleted, account.deactivated, str(account)) == (None, True, True, ada.id)
         for _ in range(2):
             assert late.send(Client()).is_taken
             tell("user.deleted", ada)
-        assert not User.objects.exists()
-        account = ClerkAccount.objects.get()
-        assert (account.user, account.deactivated, str(account)) == (None, True, ada.id)
+            user = User.objects.get()
+            assert (user.first_name, user.is_active, user.has_usable_password()) == ("late", False, False)
+            assert door.verdict(door.send(f"Bearer {token}")) == "403"
+
+    def test_late_news_locks_nobody_in_who_has_privileges(
+        self, local_clerk: LocalClerk, ada: LocalUser, tell: Any
+    ) -> None:
+        """USR-05, LFC-02: neither linked nor deactivated, as in any other order."""
+        root = User.objects.create_superuser("root", "ada@example.com", "old")
+        late = local_clerk.webhook("user.created", ada)
+        tell("user.deleted", ada)
+        assert late.send(Client()).is_taken
+        root.refresh_from_db()
+        assert (root.is_active, root.check_password("old"), User.objects.count()) == (True, True, 1)
+        assert ClerkAccount.objects.get().user is None
 
     def test_a_404_is_no_deletion(self, ada: LocalUser) -> None:
         """F-09: with the key of another instance everybody is unknown, and may come once the right key is there."""
@@ -180,6 +198,5 @@ class TestComingBack:
         for _ in range(2):
             with pytest.raises(UserNotFound):
                 sync_django_user(gone)
-        with pytest.raises(AccountRefused) as caught:
-            sync_django_user(ada.data)
-        assert caught.value.reason == "user-not-found"
+        for news in (ada.data, gone):
+            assert not sync_django_user(news).is_active

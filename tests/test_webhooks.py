@@ -29,10 +29,12 @@ from django.test import Client
 from django.utils import timezone
 
 from clerk_views import webhooks
+from clerk_views.accounts import sync_django_user
 from clerk_views.conf import config
 from clerk_views.models import ClerkAccount, ClerkWebhookMessage
 from clerk_views.revocation import is_revoked
 from clerk_views.signals import clerk_user_synced, clerk_webhook_received
+from clerk_views.sync import rank_of
 from clerk_views.testing import LocalClerk, LocalUser
 from clerk_views.testing.webhooks import LocalWebhook, new_webhook_secret
 from tests.conftest import World
@@ -106,6 +108,18 @@ def send(world: World, method: str, body: bytes = b"", **headers: str) -> HttpRe
         return async_to_sync(asynchronously)()
     response: HttpResponse = world.client.generic(method, PATH, body, "application/json", headers=headers)
     return response
+
+
+def everything() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return all columns of all users and accounts, but for keys and what says when something was done."""
+    passing = {"id", "date_joined", "synced_at", "password"}
+    users, accounts = (
+        [{name: value for name, value in row.items() if name not in passing} for row in model.objects.values()]
+        for model in (User, ClerkAccount)
+    )
+    for account in accounts:
+        account["user_id"] = account["user_id"] and User.objects.get().pk == account["user_id"]
+    return users, accounts
 
 
 def nobody_noticed() -> bool:
@@ -491,22 +505,95 @@ class TestOrder:
         user = User.objects.get()
         assert (user.first_name, user.is_active) == ("Countess", False)
 
-    @pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
-    def test_the_deleted_stay_so(
-        self, client: Client, local_clerk: LocalClerk, ada: LocalUser, order: tuple[int, ...]
+    @pytest.mark.parametrize("before", ["unknown", "known", "known and locked", "linked by address", "staff"])
+    def test_every_order_of_a_whole_life_ends_alike(
+        self, client: Client, local_clerk: LocalClerk, ada: LocalUser, before: str
     ) -> None:
-        """LFC-02: also where the deletion is the first that is heard of a user."""
+        """LFC-02: also where the deletion is the first that is heard of a user, who stays out whatever comes later."""
+        known = dict(ada.data)
+        messages = [local_clerk.webhook("user.created", ada)]
+        for change in ({"first_name": "Augusta", "username": "augusta"}, {"first_name": "Countess", "last_name": "L"}):
+            messages.append(local_clerk.webhook("user.updated", local_clerk.update_user(ada, **change)))
+        local_clerk.delete_user(ada)
+        messages.append(local_clerk.webhook("user.deleted", ada))
+        ends = []
+        for order in itertools.permutations(messages):
+            if before.startswith("known"):
+                sync_django_user(known)
+                User.objects.update(is_active=before == "known")
+            elif before != "unknown":
+                User.objects.create_user("local", "ada@example.com", "old", is_staff=before == "staff")
+            assert {message.send(client).status_code for message in order} == {204}
+            ends.append(everything())
+            User.objects.all().delete()
+            ClerkAccount.objects.all().delete()
+            ClerkWebhookMessage.objects.all().delete()
+        assert len(ends) == 24
+        assert all(end == ends[0] for end in ends)
+        [user], [account] = ends[0]
+        assert (account["clerk_id"], account["deleted"]) == (ada.id, True)
+        if before == "staff":
+            assert (user["first_name"], user["is_active"], account["user_id"]) == ("", True, None)
+        else:
+            assert (user["first_name"], user["last_name"], user["is_active"]) == ("Countess", "L", False)
+            assert user["username"] == ("local" if before == "linked by address" else "augusta")
+
+    @pytest.mark.parametrize("timestamp", ["its own", 5, None, "5", True, -1, 2**42, 1.5], ids=repr)
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=str)
+    def test_of_two_changes_of_the_same_time_the_later_message_counts(
+        self, client: Client, local_clerk: LocalClerk, ada: LocalUser, timestamp: Any, order: tuple[int, ...]
+    ) -> None:
+        """USR-12: the message's own time decides, and its text where that is the same or not told."""
         messages = [
-            local_clerk.webhook("user.created", ada),
-            local_clerk.webhook("user.updated", local_clerk.update_user(ada, first_name="Augusta")),
-            local_clerk.webhook("user.deleted", ada),
+            local_clerk.webhook("user.updated", local_clerk.update_user(ada, first_name=name, updated_at=6000))
+            for name in ("first", "second")
         ]
-        assert {messages[number].send(client).status_code for number in order} == {204}
-        assert not User.objects.filter(is_active=True).exists()
-        account = ClerkAccount.objects.get()
-        assert (account.clerk_id, account.deactivated) == (ada.id, True)
-        if order[0] == 2:
-            assert (account.user, User.objects.count()) == (None, 0)
+        if timestamp != "its own":
+            messages = [
+                signed(message, json.dumps({**json.loads(message.body), "timestamp": timestamp}).encode())
+                for message in messages
+            ]
+        for number in order:
+            assert messages[number].send(client).is_taken
+        ranks = [rank_of(5 if timestamp == 5 else 0, message.body) for message in messages]
+        expected = "second" if timestamp == "its own" or ranks[1] > ranks[0] else "first"
+        assert User.objects.get().first_name == expected
+
+    def test_what_clerk_says_when_asked_is_newer_than_a_message_of_the_same_change(
+        self, client: Client, local_clerk: LocalClerk, ada: LocalUser
+    ) -> None:
+        """USR-12."""
+        late = local_clerk.webhook("user.updated", local_clerk.update_user(ada, first_name="first", updated_at=6000))
+        sync_django_user(local_clerk.update_user(ada, first_name="second", updated_at=6000).data)
+        assert late.send(client).is_taken
+        assert User.objects.get().first_name == "second"
+        sync_django_user(local_clerk.update_user(ada, first_name="third", updated_at=6000).data)
+        assert User.objects.get().first_name == "third"
+
+    @pytest.mark.django_db(transaction=True)
+    def test_late_news_at_the_same_moment_makes_one_user(self, local_clerk: LocalClerk, ada: LocalUser) -> None:
+        """LFC-02: of somebody who was deleted unseen, there is a row to take, and one takes it."""
+        messages = [
+            local_clerk.webhook("user.updated", local_clerk.update_user(ada, first_name=name)) for name in "abcd"
+        ]
+        assert local_clerk.send_webhook(Client(), "user.deleted", ada).is_taken
+        barrier = threading.Barrier(len(messages))
+
+        def deliver(message: LocalWebhook) -> None:
+            try:
+                barrier.wait(20)
+                while not message.send(Client()).is_taken:
+                    pass
+            finally:
+                connections.close_all()
+
+        threads = [threading.Thread(target=deliver, args=[message]) for message in messages]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        user = User.objects.get()
+        assert (user.first_name, user.is_active, ClerkAccount.objects.get().user) == ("d", False, user)
 
     @pytest.mark.django_db(transaction=True)
     def test_a_user_created_and_deleted_at_the_same_moment_is_deleted(
