@@ -46,7 +46,7 @@ from clerk_views.values import SettingError, quoted
 
 Problem = checks.CheckMessage
 
-#: Entries that a cache should have room for. Each user who came by of late is one, so is each machine token.
+#: Entries that a cache should have room for. Each user who came by or was synced of late is one, so is each machine's.
 ENOUGH_ROOM = 10_000
 
 _CLERK_MIDDLEWARE = "clerk_views.middleware.ClerkMiddleware"
@@ -161,7 +161,7 @@ def _check_revoked_sessions(values: Mapping[str, Any]) -> Iterator[Problem]:
             "W050",
             f"CLERK_CHECK_REVOKED_SESSIONS is True, but once the cache {quoted(alias)} has more than {room} entries it "
             "drops some that still count, and each user who comes by is one: a revoked session is soon good again.",
-            f"Set 'MAX_ENTRIES' in its OPTIONS to {ENOUGH_ROOM} or more, several times the users of one hour; or let "
+            f"Set 'MAX_ENTRIES' in its OPTIONS to {ENOUGH_ROOM} or more, at least twice the number of your users; or let "
             "CLERK_CACHE_ALIAS name Redis or Memcached.",
         )
     elif not values["CLERK_WEBHOOK_SIGNING_SECRET"]:

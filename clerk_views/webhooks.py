@@ -42,10 +42,11 @@ from clerk_views.answers import unavailable
 from clerk_views.conf import Config
 from clerk_views.conf import config as current_config
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable, UserNotFound
+from clerk_views.freshness import note_told
 from clerk_views.models import ClerkWebhookMessage
-from clerk_views.profiles import read_profile
+from clerk_views.profiles import Profile, read_profile
 from clerk_views.strict_json import parse_object
-from clerk_views.sync import described, rank_of, tell, write_profile
+from clerk_views.sync import Outcome, described, rank_of, tell, write_profile
 
 logger = logging.getLogger("clerk_views")
 
@@ -90,10 +91,17 @@ class _Envelope:
 
 @dataclass(frozen=True, slots=True)
 class _Event:
-    """What a message says. ``rank``: by sync.rank_of(), its place among those about the same change."""
+    """
+    What a message says.
+
+    Attributes:
+        moment: When it happened, in milliseconds by Clerk's clock; 0 where that is not told.
+        rank: By sync.rank_of(), its place among those about the same change.
+    """
 
     message_id: str
     type: str
+    moment: int
     rank: int
     data: Any = field(repr=False)
 
@@ -197,8 +205,8 @@ def _open(envelope: _Envelope, body: bytes, config: Config) -> _Event:
         raise _Malformed("signed, but of no type")
     moment = message.get("timestamp")
     if type(moment) is not int or not 0 <= moment < _LAST_MOMENT:
-        moment = 0  # not told
-    return _Event(envelope.message_id, event_type, rank_of(moment, body), message.get("data"))
+        moment = 0
+    return _Event(envelope.message_id, event_type, moment, rank_of(moment, body), message.get("data"))
 
 
 def _take(event: _Event, config: Config, sender: type) -> Callable[[], None] | None:
@@ -250,8 +258,14 @@ def _sync_user(event: _Event, config: Config, sender: type) -> Callable[[], None
     except UserNotFound:
         logger.info("Webhook %s is about a user who is not known here", event.message_id)
     else:
-        return partial(tell, outcome, profile, sender)
+        return partial(_tell_of_user, outcome, profile, event, config, sender)
     return _nothing
+
+
+def _tell_of_user(outcome: Outcome, profile: Profile, event: _Event, config: Config, sender: type) -> None:
+    if outcome.applied:
+        note_told(outcome.user, profile.id, event.moment / 1000, config)
+    tell(outcome, profile, sender)
 
 
 def _revoke_session(event: _Event, config: Config) -> None:
