@@ -161,8 +161,8 @@ def _check_revoked_sessions(values: Mapping[str, Any]) -> Iterator[Problem]:
             "W050",
             f"CLERK_CHECK_REVOKED_SESSIONS is True, but once the cache {quoted(alias)} has more than {room} entries it "
             "drops some that still count, and each user who comes by is one: a revoked session is soon good again.",
-            f"Set 'MAX_ENTRIES' in its OPTIONS to {ENOUGH_ROOM} or more, at least twice the number of your users; or let "
-            "CLERK_CACHE_ALIAS name Redis or Memcached.",
+            f"Set 'MAX_ENTRIES' in its OPTIONS to {ENOUGH_ROOM} or more, at least twice the number of your users; or "
+            "let CLERK_CACHE_ALIAS name Redis or Memcached.",
         )
     elif not values["CLERK_WEBHOOK_SIGNING_SECRET"]:
         yield _warning(
