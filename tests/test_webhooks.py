@@ -14,6 +14,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -38,6 +39,7 @@ from clerk_views.sync import rank_of
 from clerk_views.testing import LocalClerk, LocalUser
 from clerk_views.testing.webhooks import LocalWebhook, new_webhook_secret
 from tests.conftest import World
+from tests.elsewhere import run_elsewhere
 
 pytestmark = pytest.mark.django_db
 
@@ -738,6 +740,113 @@ class TestOutage:
             clerk_webhook_received.disconnect(receiver)
             clerk_user_synced.disconnect(receiver)
         assert open_transactions == [False, False]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="needs a database whose connections can be ended")
+@pytest.mark.parametrize("event", ["created", "updated", "deleted"])
+class TestKilled:
+    """WHK-07, F-28: PostgreSQL ends the connection in the midst of a message, once; one effect after the retry."""
+
+    @pytest.fixture
+    def kill(self) -> Iterator[Callable[[], None]]:
+        """``kill()``: end the connection that the test works on, as an administrator or a crash does."""
+        other = connection.copy()
+
+        def end() -> None:
+            with other.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.connection.info.backend_pid])
+                assert cursor.fetchone() == (True,)
+
+        yield end
+        other.close()
+
+    @pytest.fixture
+    def synced(self) -> Iterator[list[Any]]:
+        """What receivers of ``clerk_user_synced`` were told."""
+        synced: list[Any] = []
+
+        def receiver(**sent: Any) -> None:
+            synced.append(sent)
+
+        clerk_user_synced.connect(receiver)
+        yield synced
+        clerk_user_synced.disconnect(receiver)
+
+    @pytest.fixture
+    def deliver(self, event: str, local_clerk: LocalClerk, heard: list[Any], synced: list[Any]) -> Callable[[Any], int]:
+        """
+        ``deliver(around)``: send news of a user inside this context, then again; return how the first time ended.
+
+        The user is known, unless the news is that he was created.
+        """
+
+        def deliver(around: AbstractContextManager[Any]) -> int:
+            ada = local_clerk.add_user(first_name="Ada")
+            if event != "created":
+                assert local_clerk.send_webhook(Client(), "user.created", ada).is_taken
+                local_clerk.update_user(ada, banned=True, first_name="Augusta")
+            message = local_clerk.webhook(f"user.{event}", ada)
+            for told in (heard, synced):
+                told.clear()
+            with around:
+                status = message.send(Client()).status_code
+            connection.close()  # as Django does when a request ends
+            if status != 204:
+                assert not ClerkWebhookMessage.objects.filter(message_id=message.id).exists()
+                assert (heard, synced) == ([], [])
+            assert [message.send(Client()).status_code for _ in range(2)] == [204, 204]
+            user = User.objects.select_related("clerk_account").get(clerk_account__clerk_id=ada.id)
+            assert user.is_active == (event == "created")
+            assert (user.first_name == "Augusta") == (event == "updated")
+            assert user.clerk_account.deleted == (event == "deleted")
+            assert ClerkWebhookMessage.objects.filter(message_id=message.id).count() == 1
+            assert (len(heard), len(synced)) == (1, 1)
+            return status
+
+        return deliver
+
+    def test_at_each_statement(self, deliver: Callable[[Any], int], kill: Callable[[], None]) -> None:
+        for last in itertools.count(1):
+            seen: list[str] = []
+
+            def wrapper(execute: Any, sql: str, *arguments: Any, seen: list[str] = seen, last: int = last) -> Any:
+                seen.append(sql)
+                if len(seen) == last:
+                    kill()
+                return execute(sql, *arguments)
+
+            status = deliver(connection.execute_wrapper(wrapper))
+            if len(seen) < last:
+                break
+            assert status == 503, seen
+        assert status == 204
+        assert last > 5
+
+    def test_at_the_commit(
+        self, deliver: Callable[[Any], int], kill: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        database: Any = connections["default"]
+        commit = database._commit
+
+        def killed() -> None:
+            kill()
+            commit()
+
+        @contextmanager
+        def around() -> Iterator[None]:
+            with monkeypatch.context() as patch:
+                patch.setattr(database, "_commit", killed)
+                yield
+
+        assert deliver(around()) == 503
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="is itself on another database")
+def test_on_postgresql(postgresql: str) -> None:
+    """WHK-03, WHK-05, WHK-07: with real kills, and real rivals."""
+    classes = (f"tests/test_webhooks.py::{name}" for name in ("TestKilled", "TestOnce", "TestOrder"))
+    run_elsewhere(*classes, CLERK_VIEWS_TEST_DATABASE="postgresql")
 
 
 class TestRequests:
