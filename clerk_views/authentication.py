@@ -78,11 +78,13 @@ def authenticate(
         mismatch = _mismatch(memo, found)
         if mismatch is not None:
             state = _not_accepted(memo, found, mismatch, early, offline)
-            if early:
-                return state
-            memo.state = state
         else:
-            memo.state = _judged(memo, found, offline)
+            state = _judged(memo, found, offline)
+        if not state.is_signed_in and len(memo.accepts) == 1 and memo.accepts != SESSIONS_ALONE:
+            state = replace(state, asked=memo.accepts[0])
+        if mismatch is not None and early:
+            return state
+        memo.state = state
     return memo.state
 
 

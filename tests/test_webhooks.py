@@ -166,6 +166,98 @@ class TestTaking:
         assert [(sent["event_type"], sent["data"]) for sent in heard] == [(event_type, data)]
         assert not User.objects.exists()
 
+    #: Protocol, section 16: the families that change nobody here, with what such an event looks like.
+    FAMILIES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+        "16-session": (
+            ("session.created", "session.ended", "session.removed", "session.revoked"),
+            {"id": "sess_1", "object": "session", "user_id": "user_1", "status": "ended", "user": None},
+        ),
+        "16-organization": (
+            ("organization.created", "organization.updated"),
+            {"id": "org_1", "object": "organization", "name": "Acme", "slug": "acme", "created_by": "user_1"},
+        ),
+        "16-organization, deleted": (
+            ("organization.deleted",),
+            {"id": "org_1", "object": "organization", "slug": "acme", "deleted": True},
+        ),
+        "16-organizationMembership": (
+            tuple(f"organizationMembership.{what}" for what in ("created", "updated", "deleted")),
+            {
+                "id": "orgmem_1",
+                "object": "organization_membership",
+                "role": "org:admin",
+                "permissions": ["org:sys_profile:manage"],
+                "public_metadata": {},
+                "organization": {"id": "org_1", "slug": "acme"},
+                "public_user_data": {"user_id": "user_1", "identifier": "ada@example.com", "first_name": "Ada"},
+            },
+        ),
+        "16-organizationInvitation": (
+            tuple(f"organizationInvitation.{what}" for what in ("created", "revoked", "accepted")),
+            {
+                "id": "orginv_1",
+                "object": "organization_invitation",
+                "email_address": "a@b.example",
+                "user_id": "user_1",
+            },
+        ),
+        "16-organizationDomain": (
+            tuple(f"organizationDomain.{what}" for what in ("created", "updated", "deleted")),
+            {"id": "orgdmn_1", "object": "organization_domain", "name": "example.com", "organization_id": "org_1"},
+        ),
+        "16-role": (
+            tuple(f"role.{what}" for what in ("created", "updated", "deleted")),
+            {"id": "role_1", "object": "role", "key": "org:admin", "permissions": []},
+        ),
+        "16-permission": (
+            tuple(f"permission.{what}" for what in ("created", "updated", "deleted")),
+            {"id": "perm_1", "object": "permission", "key": "org:invoices:create"},
+        ),
+        "16-email": (("email.created",), {"id": "ema_1", "object": "email", "to_email_address": "ada@example.com"}),
+        "16-sms": (("sms.created",), {"id": "sms_1", "object": "sms_message", "to_phone_number": "+15550100"}),
+        "16-waitlistEntry": (
+            ("waitlistEntry.created", "waitlistEntry.updated"),
+            {"id": "wle_1", "object": "waitlist_entry", "email_address": "ada@example.com", "status": "pending"},
+        ),
+        "16-paymentAttempt": (
+            ("paymentAttempt.created", "paymentAttempt.updated"),
+            {"id": "cpay_1", "object": "commerce_payment_attempt", "payer": {"user_id": "user_1"}, "status": "paid"},
+        ),
+        "16-subscription": (
+            tuple(f"subscription.{what}" for what in ("created", "updated", "active", "pastDue")),
+            {"id": "csub_1", "object": "commerce_subscription", "payer": {"user_id": "user_1"}, "status": "active"},
+        ),
+        "16-subscriptionItem": (
+            tuple(f"subscriptionItem.{what}" for what in ("updated", "active", "canceled", "upcoming", "ended")),
+            {"id": "csub_item_1", "object": "commerce_subscription_item", "plan": {"slug": "pro"}},
+        ),
+    }
+
+    @pytest.mark.parametrize(("types", "data"), FAMILIES.values(), ids=list(FAMILIES))
+    def test_every_family_is_taken_told_once_and_changes_nobody(
+        self, each_world: World, local_clerk: LocalClerk, heard: list[Any], types: tuple[str, ...], data: dict[str, Any]
+    ) -> None:
+        """WHK-08, WHK-03."""
+        sync_django_user(local_clerk.add_user(id="user_1", email="ada@example.com", first_name="Ada").data)
+        before = everything()
+        for event_type in types:
+            message = local_clerk.webhook(event_type, data)
+            assert [message.send(each_world.client).status_code for _ in range(2)] == [204, 204]
+        assert [(sent["event_type"], sent["data"]) for sent in heard] == [(event_type, data) for event_type in types]
+        assert everything() == before
+
+    @pytest.mark.parametrize("event_type", ["user.created", "user.updated", "user.deleted"], ids="16-{}".format)
+    def test_the_family_of_users_changes_one(
+        self, client: Client, local_clerk: LocalClerk, ada: LocalUser, heard: list[Any], event_type: str
+    ) -> None:
+        sync_django_user(ada.data)
+        local_clerk.update_user(ada, first_name="Augusta")
+        assert local_clerk.send_webhook(client, event_type, ada).is_taken
+        [user] = User.objects.all()
+        is_deleted = event_type == "user.deleted"
+        assert (user.first_name, user.is_active) == ("Ada" if is_deleted else "Augusta", not is_deleted)
+        assert [sent["event_type"] for sent in heard] == [event_type]
+
     @pytest.mark.parametrize("event_type", ["user.created", "user.updated", "user.deleted", "session.revoked"])
     @pytest.mark.parametrize("data", [{}, None, [], "text", {"id": 5}, {"id": "../x"}, {"id": ""}], ids=repr)
     def test_an_event_about_nobody_changes_nothing(
