@@ -125,7 +125,10 @@ class IsClerkAuthenticated(permissions.BasePermission):
         auth = request.auth
         memo = memo_of(request)
         if isinstance(auth, ClerkAuth) and auth.is_authenticated:
-            memo.refusal = refusal_of(requirement, auth, view.kwargs, memo.config)
+            try:
+                memo.refusal = refusal_of(requirement, auth, view.kwargs, memo.config)
+            except ClerkUnavailable as error:  # a condition that asks Clerk could not find out
+                raise ClerkServiceUnavailable(error) from error
         else:
             memo.refusal = Refusal(detail="not a Clerk user")
         return memo.refusal is None

@@ -1,7 +1,7 @@
 """
 The life of a user, as a visitor sees it: from the first word about him to the last, at every door.
 
-Threats: LFC-01 to LFC-04, CAC-03, USR-07, WHK-05, F-09.
+Threats: LFC-01 to LFC-05, CAC-03, USR-07, USR-12, WHK-05, F-09, F-11.
 """
 
 from __future__ import annotations
@@ -13,23 +13,28 @@ from dataclasses import replace
 from io import StringIO
 from typing import Any
 
+import httpx
 import pytest
 import time_machine
+from clerk_backend_api.models import ClerkBaseError
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.core.management import call_command
 from django.db import transaction
 from django.test import Client
 
+from clerk_views import ClerkAuth, clerk_client
 from clerk_views.accounts import read_user, sync_django_user
 from clerk_views.conf import config
-from clerk_views.exceptions import UserNotFound
+from clerk_views.exceptions import ClerkUnavailable, UserNotFound
 from clerk_views.models import ClerkAccount
 from clerk_views.profiles import absent
 from clerk_views.sync import write_profile
 from clerk_views.testing import LocalClerk, LocalUser
+from clerk_views.testing.organizations import LocalOrganization
 from tests.conftest import World
 from tests.doors import DOORS, FEW, MIDDLEWARE, Door, door_id
+from tests.requirement_doors import FEW_DOORWAYS, Doorway, doorway_id, served
 
 pytestmark = pytest.mark.django_db
 
@@ -323,3 +328,50 @@ class TestComingBack:
                 sync_django_user(gone)
         for news in (ada.data, gone):
             assert not sync_django_user(news).is_active
+
+
+def still_a_member(auth: ClerkAuth) -> bool:
+    """Ask Clerk itself: what SECURITY.md says of views that cannot wait for a token to expire."""
+    try:
+        found: Any = clerk_client.sdk.users.get_organization_memberships(user_id=auth.user_id or "", limit=100)
+    except (ClerkBaseError, httpx.HTTPError) as error:
+        raise ClerkUnavailable("upstream-unavailable") from error
+    return any(membership.organization.id == auth.org_id for membership in found.data)
+
+
+@pytest.mark.parametrize("door", FEW_DOORWAYS, ids=doorway_id)
+class TestMembership:
+    """LFC-05: rights come from the current token alone."""
+
+    @pytest.fixture
+    def acme(self, local_clerk: LocalClerk, ada: LocalUser) -> LocalOrganization:
+        acme = local_clerk.add_organization(name="Acme")
+        local_clerk.add_member(acme, ada, "org:admin")
+        return acme
+
+    def test_its_end_counts_with_the_next_token(
+        self, local_clerk: LocalClerk, ada: LocalUser, acme: LocalOrganization, door: Doorway
+    ) -> None:
+        session = local_clerk.open_session(ada, organization=acme)
+        now = time.time()
+        with served({"role": "org:admin"}) as visit, time_machine.travel(now, tick=False) as clock:
+            token = f"Bearer {local_clerk.session_token(session, issued_at=now)}"
+            assert visit(door, token).status_code == 200
+            local_clerk.remove_member(acme, ada)
+            clock.move_to(now + 59)
+            assert visit(door, token).status_code == 200
+            renewed = f"Bearer {local_clerk.session_token(session, issued_at=now + 59)}"
+            assert visit(door, renewed).status_code == 403
+            clock.move_to(now + 66)  # the leeway is over, too
+            assert visit(door, token).status_code == 401
+
+    def test_a_view_may_ask_clerk_each_time(
+        self, local_clerk: LocalClerk, ada: LocalUser, acme: LocalOrganization, door: Doorway
+    ) -> None:
+        token = f"Bearer {local_clerk.token(ada, organization=acme)}"
+        with served({"role": "org:admin", "condition": still_a_member}) as visit:
+            assert visit(door, token).status_code == 200
+            local_clerk.remove_member(acme, ada)
+            assert visit(door, token).status_code == 403
+            local_clerk.faults.down()
+            assert visit(door, token).status_code == 503

@@ -1,7 +1,7 @@
 """
 API keys, M2M tokens and OAuth access tokens: at every door, what Clerk is asked about them, and what is remembered.
 
-Threats: MCH-01, MCH-02, MCH-03, MCH-04, CAC-02, CAC-04, CAC-05, CAC-06, CAC-07, CAC-09, DOS-02, LOG-01.
+Threats: MCH-01, MCH-02, MCH-03, MCH-04, CAC-02, CAC-04, CAC-05, CAC-06, CAC-07, CAC-09, CTX-03, DOS-02, LOG-01.
 """
 
 from __future__ import annotations
@@ -399,6 +399,7 @@ class TestAcceptsToken:
 
 class TestWhatAViewSees:
     def test_an_api_key_of_a_user(self, local_clerk: LocalClerk, ada: LocalUser) -> None:
+        """14-kinds-row-1."""
         token = local_clerk.create_api_key(ada, ["a", "b"], claims={"tenant": "x", "sub": "user_z"}, expires_in=3600)
         auth = state_of(token).auth
         assert (auth.is_authenticated, auth.status, auth.reason) == (True, "signed-in", None)
@@ -419,6 +420,7 @@ class TestWhatAViewSees:
 
     @pytest.mark.parametrize("jwt", [False, True])
     def test_an_m2m_token(self, local_clerk: LocalClerk, jwt: bool) -> None:
+        """14-kinds-row-3."""
         machine = local_clerk.add_machine("mailer")
         auth = state_of(local_clerk.m2m_token(machine, ["a"], claims={"x": 1}, jwt=jwt)).auth
         assert (auth.token_type, auth.machine_id, auth.user_id) == ("m2m_token", machine.id, None)
@@ -427,6 +429,7 @@ class TestWhatAViewSees:
 
     @pytest.mark.parametrize("jwt", [False, True])
     def test_an_oauth_token(self, local_clerk: LocalClerk, ada: LocalUser, jwt: bool) -> None:
+        """14-kinds-row-2."""
         auth = state_of(local_clerk.oauth_token(ada, ["email", "a"], client_id="client_1", jwt=jwt)).auth
         assert (auth.token_type, auth.user_id, auth.machine_id) == ("oauth_token", ada.id, None)
         assert (auth.scopes, auth.claims["client_id"]) == (("email", "a"), "client_1")
@@ -729,6 +732,7 @@ class TestWhatClerkSays:
             ("m2m_token", "/m2m_tokens/verify", "token"),
             ("oauth_token", "/oauth_applications/access_tokens/verify", "access_token"),
         ],
+        ids=["14-verify-row-1", "14-verify-row-2", "14-verify-row-3"],
     )
     def test_it_is_asked_as_clerk_wants_it(
         self, local_clerk: LocalClerk, token_type: str, path: str, member: str
@@ -787,6 +791,7 @@ class TestWhatClerkSays:
 
     @pytest.mark.parametrize("members", REFUSED.values(), ids=list(REFUSED))
     def test_refused(self, local_clerk: LocalClerk, members: dict[str, Any]) -> None:
+        """14-answers-row-1: unlike Clerk's JavaScript SDK, which looks at no flag."""
         local_clerk.respond("/api_keys/verify", answer(**members))
         assert asked(JUNK) == "token-invalid"
         assert asked(JUNK) == "token-invalid"
@@ -818,6 +823,7 @@ class TestWhatClerkSays:
 
     @pytest.mark.parametrize("status", [400, 404, 410, 422])
     def test_definite_refusals(self, local_clerk: LocalClerk, status: int) -> None:
+        """14-answers-row-3."""
         local_clerk.faults.status(status)
         assert asked(JUNK) == "token-invalid"
         local_clerk.faults.clear()
@@ -826,6 +832,7 @@ class TestWhatClerkSays:
 
     @pytest.mark.parametrize("status", [204, 301, 401, 402, 403, 405, 408, 409, 413, 418, 429, 500, 502, 503, 504])
     def test_refusals_that_say_nothing_of_the_token(self, local_clerk: LocalClerk, status: int) -> None:
+        """MCH-04, 14-answers-row-2 (about our key) and 14-answers-row-4."""
         local_clerk.faults.status(status)
         with pytest.raises(ClerkUnavailable) as caught:
             asked(JUNK)
@@ -1382,6 +1389,7 @@ class TestJwts:
             state_of(local_clerk.m2m_token("mch_1", jwt=True))
 
     def test_what_is_no_jwt_is_a_session_token_if_anything(self, local_clerk: LocalClerk) -> None:
+        """14-kinds-row-4."""
         for token in ("e30.e30.x", "a.b.c", "x" * 40, "e30.W10.AAAA", "W10.e30.AAAA"):
             assert state_of(token, ("m2m_token", "oauth_token")).reason == "token-type-mismatch"
 
