@@ -10,12 +10,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import wraps
+from functools import partial, wraps
+from inspect import isawaitable
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.views.generic.base import View as ClassBasedView
 
 from clerk_views import answers, csrf
 from clerk_views.auth import ClerkAuth
@@ -49,7 +52,7 @@ def admit(
     # Where no session counts, no browser can be helped by signing in.
     page = is_page(request, view) and "session_token" in accepts
     try:
-        state = authenticate(request, accepts=accepts, offline=offline)
+        state = authenticate(request, accepts=accepts, page=page, offline=offline)
         if not page:
             state = state.without_redirect()
         elif state.is_handshake:
@@ -96,8 +99,17 @@ def auth_for(state: RequestState, requirement: Requirement) -> ClerkAuth:
 def refusal_of(
     requirement: Requirement, auth: ClerkAuth, url_kwargs: Mapping[str, Any], config: Config
 ) -> Refusal | None:
-    """See Requirement.refusal(); what was not met is logged, as the visitor is not told."""
-    refusal = requirement.refusal(auth, url_kwargs, config)
+    """
+    See Requirement.refusal(); what was not met is logged, as the visitor is not told.
+
+    A condition that raises PermissionDenied says no in Django's own word.
+    """
+    try:
+        refusal = requirement.refusal(auth, url_kwargs, config)
+    except AccountRefused:
+        raise
+    except PermissionDenied:
+        refusal = Refusal(detail="condition")
     if refusal is not None:
         whose = auth.user_id or auth.machine_id or auth.org_id
         logger.info("%.100r does not meet a view's requirement: %.200s", whose, refusal.detail)
@@ -154,8 +166,9 @@ def answer(request: Any, problem: ClerkError, *, page: bool | None = None) -> Ht
 def keep_refusal(problem: Exception | None) -> None:
     """Write once more what shut an account, if the refusal has undone it. Call it after the request's transaction."""
     if isinstance(problem, AccountRefused) and problem.rewrite is not None:
+        rewrite, problem.rewrite = problem.rewrite, None  # once is enough, whoever comes first
         with suppress(ClerkError):  # logged where it came up
-            problem.rewrite()
+            rewrite()
 
 
 def _finish(request: Any, response: Any, requirement: Requirement) -> Any:
@@ -182,38 +195,57 @@ def guard(
         view_class: The class whose ``dispatch`` the view is; None for a function.
     """
     if is_async is None:
-        is_async = iscoroutinefunction(view)
+        is_async = _is_async(view)
     if is_async:
 
         @wraps(view)
         async def guarded(request: Any, *args: Any, **kwargs: Any) -> Any:
-            response = await _aadmit(request, requirement, view, kwargs)
-            if response is None:
-                try:
-                    response = await view(request, *args, **kwargs)
-                except _ANSWERED as problem:
-                    response = await sync_to_async(_answer_raised)(request, problem, guarded, view_class)
-                    if response is None:
-                        raise
+            try:
+                response = await _aadmit(request, requirement, view, kwargs)
+                if response is None:
+                    response = view(request, *args, **kwargs)
+                    if isawaitable(response):  # else the dispatch of an async class has answered by itself
+                        response = await response
+            except _ANSWERED as problem:
+                response = await sync_to_async(_answer_raised)(request, problem, guarded, view_class)
+                if response is None:
+                    raise
             return _finish(request, response, requirement)
 
     else:
 
         @wraps(view)
         def guarded(request: Any, *args: Any, **kwargs: Any) -> Any:
-            response = admit(request, requirement, view, kwargs)
-            if response is None:
-                try:
+            try:
+                response = admit(request, requirement, view, kwargs)
+                if response is None:
                     response = view(request, *args, **kwargs)
-                except _ANSWERED as problem:
-                    response = _answer_raised(request, problem, guarded, view_class)
-                    if response is None:
-                        raise
+            except _ANSWERED as problem:
+                response = _answer_raised(request, problem, guarded, view_class)
+                if response is None:
+                    raise
             return _finish(request, response, requirement)
 
     guarded.csrf_exempt = True  # type: ignore[attr-defined]  # Django's own marks
     guarded.login_required = False  # type: ignore[attr-defined]
     return guarded
+
+
+def _is_async(view: Any) -> bool:
+    """
+    Whether a view gives what has to be awaited.
+
+    A class says it of its handlers alone: its ``dispatch`` is a plain function that returns what they give.
+    ``method_decorator`` hands it to us bound, in a partial that pretends (``__wrapped__``) not to be.
+    """
+    if iscoroutinefunction(view):
+        return True
+    while view is not None:
+        instance = getattr(view, "__self__", None)
+        if isinstance(instance, ClassBasedView):
+            return instance.view_is_async
+        view = view.func if isinstance(view, partial) else getattr(view, "__wrapped__", None)
+    return False
 
 
 async def _aadmit(

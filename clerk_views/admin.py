@@ -33,7 +33,7 @@ from clerk_views.sync import sync_profile
 #: Source: Clerk's dashboard, "last active" links.
 _DASHBOARD = "https://dashboard.clerk.com/last-active?path=users/{}"
 
-_SYNCED = ("synced_at", "clerk_updated_at", "linked", "deactivated", "deleted")
+_SYNCED = ("synced_at", "clerk_updated_at", "claims_issued_at", "linked", "deactivated", "deleted")
 
 
 class ClerkColumns:

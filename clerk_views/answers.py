@@ -28,14 +28,15 @@ from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.module_loading import import_string
 
+from clerk_views.exceptions import FORBIDDEN as FORBIDDEN  # with the other texts below
 from clerk_views.exceptions import ClerkError, ClerkUnavailable
+from clerk_views.handshake import opens_page
 from clerk_views.requirements import Refusal
 from clerk_views.states import RequestState, memo_of
 from clerk_views.values import below
 
 NO_CREDENTIAL = "Sign in to continue."
 BAD_CREDENTIAL = "The credential is not valid."
-FORBIDDEN = "You may not do this."
 UNAVAILABLE = "This cannot be decided right now. Try again shortly."
 
 #: What a view raises for Django to answer with 404, 403 or 400.
@@ -61,17 +62,9 @@ min-height:100vh;margin:0}}main{{max-width:28rem;padding:2rem}}h1{{font-size:1.4
 
 
 def is_page_navigation(request: HttpRequest) -> bool:
-    """
-    Whether a browser is opening a page, so that a redirect or a page is of use.
-
-    Source: Clerk's backend SDK, "handshake eligibility".
-    """
-    if request.method != "GET":
-        return False
-    destination = request.META.get("HTTP_SEC_FETCH_DEST", "")
-    if destination:
-        return destination in ("document", "iframe")
-    return str(request.META.get("HTTP_ACCEPT", "")).startswith("text/html")
+    """Whether a browser is opening a page. See handshake.opens_page()."""
+    meta = request.META
+    return opens_page(request.method, meta.get("HTTP_SEC_FETCH_DEST", ""), meta.get("HTTP_ACCEPT", ""))
 
 
 def challenge(request: HttpRequest, state: RequestState) -> str:
@@ -153,7 +146,7 @@ def carry(response: HttpResponseBase, state: RequestState) -> None:
         return
     if not isinstance(response, Handshake):
         state = state.without_redirect()
-    own = {key for key, cookie in response.cookies.items() if not isinstance(cookie, _Directive)}
+    own = {cookie.key for cookie in response.cookies.values() if not isinstance(cookie, _Directive)}
     names: list[str] = []
     for name, value in state.headers:
         if name != "Set-Cookie":
@@ -256,7 +249,10 @@ def mark_private(response: HttpResponseBase, *, personal: bool = True) -> None:
     Args:
         personal: Whether this response may be about somebody; else it only varies with who asks.
     """
-    patch_vary_headers(response, ("Cookie", "Authorization"))
+    if response.has_header("Vary"):
+        patch_vary_headers(response, ("Cookie", "Authorization"))
+    else:
+        response["Vary"] = "Cookie, Authorization"
     if personal and not response.has_header("Cache-Control"):
         response["Cache-Control"] = "private"
 

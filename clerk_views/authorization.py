@@ -91,6 +91,11 @@ def parse_reverification(value: object) -> Reverification:
         ValueError: It is neither.
     """
     if isinstance(value, Reverification):
+        known = PRESETS.get(value.preset) if isinstance(value.preset, str) else None
+        if value.preset is None:
+            parse_reverification(value.asked)
+        elif known != (value.level, value.after_minutes):
+            raise ValueError(f"There is no reverification preset of this kind: {value!r:.200}.")
         return value
     if isinstance(value, str):
         if value not in PRESETS:
@@ -124,8 +129,25 @@ def check_role(value: object) -> str:
 
 
 def check_permission(value: object) -> str:
-    """See check_role()."""
-    return _check_named("permission", value, "org:invoices:create")
+    """
+    Return a permission that a view asks for, with or without ``org:``, as it was given.
+
+    Raises:
+        TypeError: It is no text.
+        ValueError: It names no permission, or one of Clerk's system permissions, which are in no token.
+    """
+    text = _check_named("permission", value, "org:invoices:create")
+    feature, _, name = _without_prefix(text).partition(":")
+    if feature.startswith("sys_"):
+        raise ValueError(
+            f"permission={text!r:.200} is a system permission of Clerk's. Those are in no session token, so nobody "
+            "could ever come in. Ask for the role, or for a permission of your own."
+        )
+    if not feature or not name or ":" in name:
+        raise ValueError(
+            f"permission={text!r:.200} names no permission. It has a feature and a name, as in 'org:invoices:create'."
+        )
+    return text
 
 
 def check_feature(value: object) -> str:
@@ -146,14 +168,21 @@ def check_plan(value: object) -> str:
 
 def _check_named(what: str, value: object, example: str) -> str:
     text = _check_text(what, value, example)
-    if _asked_name(text) is None:
-        raise ValueError(f"{what}={text!r} names no {what}. Write it as in Clerk's dashboard, for example {example!r}.")
+    if _asked_name(text) is None or not _is_writable(text):
+        raise ValueError(
+            f"{what}={text!r:.200} names no {what}. Write one as in Clerk's dashboard, for example {example!r}."
+        )
     return text
+
+
+def _is_writable(text: str) -> bool:
+    """Whether a key in Clerk's dashboard may look so: no blanks, nothing invisible, no list of several."""
+    return text.isprintable() and not set(text) & set(" ,")
 
 
 def _check_scoped(what: str, value: object, example: str) -> str:
     text = _check_text(what, value, example)
-    if _asked_scoped(text) is None:
+    if _asked_scoped(text) is None or text.endswith(":") or not _is_writable(text):
         scopes = ", ".join(_ORGANIZATION_ASKED + _USER_ASKED)
         raise ValueError(
             f"{what}={text!r:.200} names no {what}: before the colon stands one of {scopes}, or no scope and no colon, "
@@ -197,7 +226,8 @@ def _asked_scoped(value: object) -> tuple[bool, bool, str] | None:
     if not names:
         return (True, True, value) if value else None
     for_organization, for_user = scope in _ORGANIZATION_ASKED, scope in _USER_ASKED
-    return (for_organization, for_user, names[0]) if names[0] and (for_organization or for_user) else None
+    # With nothing after the colon, Clerk looks for one that is named like the scope.
+    return (for_organization, for_user, names[0] or scope) if for_organization or for_user else None
 
 
 @dataclass(frozen=True, slots=True)

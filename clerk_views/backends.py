@@ -7,6 +7,12 @@
 
 Then ``user.has_perm("org:invoices:create")``, ``permission_required``, ``PermissionRequiredMixin`` and ``{{ perms }}``
 know the permissions of Clerk's active organisation. Model permissions stay with the backend beside it.
+
+In an async view ask ``await user.ahas_perm(...)``, or use ``permission_required``, which does so. Django's questions
+without ``await`` go through all backends until one grants, and ModelBackend reads the database for its answer, which
+Django forbids on an event loop (``SynchronousOnlyOperation``). With ClerkBackend first in the list what it grants is
+answered before; what it does not grant still raises. So does ``PermissionRequiredMixin`` on async views, which asks
+without ``await``; there take ``ClerkLoginRequiredMixin`` and its ``clerk_permission``.
 """
 
 from __future__ import annotations

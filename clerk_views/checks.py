@@ -16,16 +16,18 @@ E035, W036  middleware missing or in the wrong order
 E037..E046  rules of single settings, too
 W050        revoked sessions are looked for where nobody notes them, or they are soon forgotten
 E047        a sign-in page that is the view which sends visitors there
-E048        a class-based view whose clerk_… attributes are wrong, or that nobody asks
+E048        clerk_… attributes of a view that are wrong, or that nobody asks
+W049        one that is None, and so asks nothing
 """
 
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -41,7 +43,7 @@ from django.utils.module_loading import import_string
 
 from clerk_views import keys
 from clerk_views.conf import SETTINGS, Config, read_raw
-from clerk_views.requirements import ATTRIBUTES, Requirement
+from clerk_views.requirements import ASKING, PREFIX, clerk_names, function_attributes
 from clerk_views.values import SettingError, quoted
 
 Problem = checks.CheckMessage
@@ -208,11 +210,16 @@ def check_relations(**kwargs: object) -> list[Problem]:
     """Check what settings say together."""
     values, wrong = _parse()
     problems: list[Problem] = []
+    is_nowhere = values["CLERK_IS_SATELLITE"] and not (values["CLERK_DOMAIN"] or values["CLERK_PROXY_URL"])
     if not wrong.keys() & {"CLERK_SECRET_KEY", "CLERK_JWT_KEY", "CLERK_USER_SOURCE"}:
         raw = read_raw()
+        set_aside = {*wrong, *(["CLERK_IS_SATELLITE"] if is_nowhere else [])}  # told below, by an id of its own
         try:
             Config(
-                {setting.name: setting.default if setting.name in wrong else raw[setting.name] for setting in SETTINGS}
+                {
+                    setting.name: setting.default if setting.name in set_aside else raw[setting.name]
+                    for setting in SETTINGS
+                }
             )
         except ImproperlyConfigured as error:
             problems.append(_error("E001", str(error)))
@@ -227,7 +234,7 @@ def check_relations(**kwargs: object) -> list[Problem]:
                 "Copy both from the same instance's API keys page, for production or for development.",
             )
         )
-    if values["CLERK_IS_SATELLITE"] and not (values["CLERK_DOMAIN"] or values["CLERK_PROXY_URL"]):
+    if is_nowhere:
         problems.append(
             _error(
                 "E023",
@@ -306,8 +313,7 @@ def check_pages(**kwargs: object) -> list[Problem]:
     problems = []
     for setting in ("CLERK_SIGN_IN_URL", "CLERK_SIGN_UP_URL"):
         address = urlsplit(values[setting] or "")
-        ours = not address.netloc or f"{address.scheme}://{address.netloc}" in values["CLERK_AUTH_PARTIES"]
-        if ours and address.path in views:
+        if _is_ours(address, values) and address.path in views:
             problems.append(
                 _error(
                     "E047",
@@ -318,6 +324,15 @@ def check_pages(**kwargs: object) -> list[Problem]:
                 )
             )
     return problems
+
+
+def _is_ours(address: SplitResult, values: Mapping[str, Any]) -> bool:
+    """Whether an address is of this very site, as far as the settings tell; of its parties a satellite is but one."""
+    if not address.netloc:
+        return True
+    if values["CLERK_IS_SATELLITE"]:
+        return bool(address.netloc == values["CLERK_DOMAIN"])
+    return f"{address.scheme}://{address.netloc}" in values["CLERK_AUTH_PARTIES"]
 
 
 def _position(path: str) -> int | None:
@@ -336,12 +351,12 @@ def check_views(**kwargs: object) -> list[Problem]:
     """
     Check the ``clerk_…`` attributes of REST framework's views, which are only read when a request comes.
 
-    Those of our mixins are looked at where the class is defined.
+    Those of our mixins are looked at where the class is defined. Those on whatever nobody asks are found, too: on views
+    without a permission of ours, on functions, on the methods of a class.
     """
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
-    classes = map(_view_class, _callbacks(get_resolver().url_patterns))
-    return [problem for view_class in classes if view_class is not None for problem in _check_view(view_class)]
+    return [problem for view in _callbacks(get_resolver().url_patterns) for problem in _check_callback(view)]
 
 
 def _callbacks(patterns: Iterable[Any]) -> Iterator[Any]:
@@ -352,39 +367,92 @@ def _callbacks(patterns: Iterable[Any]) -> Iterator[Any]:
             yield pattern.callback
 
 
-def _view_class(callback: Any) -> type | None:
-    """Return the class behind a view, with what ``as_view()`` was given laid over; None for functions and mixins."""
+def _check_callback(callback: Any) -> Iterator[Problem]:
     view_class = getattr(callback, "cls", None) or getattr(callback, "view_class", None)
-    if not isinstance(view_class, type) or hasattr(view_class, "get_clerk_requirement"):
-        return None
-    given = getattr(callback, "initkwargs", None) or getattr(callback, "view_initkwargs", None) or {}
-    return type(view_class.__name__, (view_class,), {"__module__": view_class.__module__, **given})
-
-
-def _check_view(view_class: type) -> Iterator[Problem]:
-    where = f"{view_class.__module__}.{view_class.__name__}"
-    chosen = getattr(view_class, "get_permissions", None)
-    chosen_late = chosen is not None and not chosen.__module__.startswith("rest_framework")  # when a request comes
-    permissions = _leaves(getattr(view_class, "permission_classes", ()))
-    if any(hasattr(permission, "get_requirement") for permission in permissions):
-        try:
-            Requirement.from_attributes(view_class)
-        except (TypeError, ValueError) as error:
-            yield _error("E048", f"{where}: {error}", "Until this is mended, every request to the view is an error.")
-    elif not chosen_late:
-        for name in sorted(ATTRIBUTES & set(dir(view_class))):
-            yield _error(
-                "E048",
-                f"{where}.{name} asks something that nobody reads, so the view is open to those it should keep out.",
-                "Put IsClerkAuthenticated into its permission_classes, or, where it is Django's own kind of view, "
-                "ClerkLoginRequiredMixin first among its bases.",
+    stray = clerk_names(callback)
+    if not isinstance(view_class, type):
+        yield from _unread(callback, stray, "Write it as a keyword of @clerk_required.")
+        return
+    on_function = function_attributes(view_class, callback)
+    yield from _unread(callback, stray.keys() - on_function.keys(), "Write it into the class.")
+    for base in view_class.__mro__:
+        for method in vars(base).values():
+            yield from _unread(
+                method, clerk_names(method), "Give the method a permission of its own, clerk_requires()."
             )
+    if not hasattr(view_class, "get_clerk_requirement"):
+        # What as_view() was given counts, and stands on the view itself.
+        given = getattr(callback, "initkwargs", None) or getattr(callback, "view_initkwargs", None) or {}
+        named = {"__module__": view_class.__module__, "__qualname__": view_class.__name__}
+        members = {**named, **on_function, **given}
+        yield from _check_view(type(view_class.__name__, (view_class,), members), getattr(callback, "actions", {}))
+
+
+def _check_view(view_class: type, actions: Mapping[str, str]) -> Iterator[Problem]:
+    permissions = _permissions(view_class, actions)
+    ours = [permission for permission in _leaves(permissions or ()) if hasattr(permission, "asked")]
+    for permission in ours:
+        try:
+            (permission() if isinstance(permission, type) else permission).asked(view_class)
+        except (TypeError, ValueError) as error:
+            where = f"{view_class.__module__}.{view_class.__name__}"
+            yield _error("E048", f"{where}: {error}", "Until this is mended, every request to the view is an error.")
+            return
+    names = sorted(name for name in dir(view_class) if name.startswith(PREFIX))
+    if ours:
+        yield from _check_nothing_asked(view_class, ASKING.intersection(names))
+    elif permissions is not None:
+        yield from _unread(
+            view_class,
+            [name for name in names if inspect.getattr_static(view_class, name) is not None],
+            "Put IsClerkAuthenticated into its permission_classes, or, where it is Django's own kind of view, "
+            "ClerkLoginRequiredMixin first among its bases.",
+        )
+
+
+def _check_nothing_asked(view_class: type, names: Iterable[str]) -> Iterator[Problem]:
+    """Find attributes that are None, unless they lift what a base asks, or make room for what actions ask."""
+    for name in sorted(names):
+        values = [vars(base)[name] for base in view_class.__mro__ if name in vars(base)]
+        actions = view_class.get_extra_actions() if hasattr(view_class, "get_extra_actions") else []
+        if any(value is not None for value in values) or any(name in action.kwargs for action in actions):
+            continue
+        yield _warning(
+            "W049",
+            f"{view_class.__module__}.{view_class.__name__}.{name} is None, so it asks nothing of anybody.",
+            "Leave it out where nothing is meant; if the value comes from the environment or the settings, it is "
+            "missing there, and the view is open to all who are signed in.",
+        )
+
+
+def _unread(owner: Any, names: Iterable[str], hint: str) -> Iterator[Problem]:
+    for name in sorted(names):
+        where = f"{owner.__module__}.{owner.__qualname__}.{name}"
+        text = f"{where} asks something that nobody reads, so the view is open to those it should keep out."
+        yield _error("E048", text, hint)
+
+
+def _permissions(view_class: Any, actions: Mapping[str, str]) -> list[Any] | None:
+    """Return the view's permissions, those of all its actions. None: they depend on a request."""
+    chosen = getattr(view_class, "get_permissions", None)
+    if chosen is None or chosen.__module__.startswith("rest_framework"):
+        return list(getattr(view_class, "permission_classes", ()))
+    found: list[Any] = []
+    for action in actions.values() or [None]:
+        view = view_class()
+        view.action, view.args, view.kwargs = action, (), {}
+        try:
+            found += view.get_permissions()
+        except Exception:  # noqa: BLE001 - the project's own code, which counts on a request
+            return None
+    return found
 
 
 def _leaves(permissions: Iterable[Any]) -> Iterator[Any]:
-    """Return the permission classes, those composed by ``&``, ``|`` and ``~`` taken apart."""
+    """Return the permissions, or their classes, those composed by ``&``, ``|`` and ``~`` taken apart."""
     for permission in permissions:
-        parts = [part for name in ("op1_class", "op2_class") if (part := getattr(permission, name, None)) is not None]
+        names = ("op1_class", "op2_class", "op1", "op2")
+        parts = [part for name in names if (part := getattr(permission, name, None)) is not None]
         if parts:
             yield from _leaves(parts)
         else:

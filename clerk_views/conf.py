@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import LazySettings, Settings, UserSettingsHolder, global_settings, settings
 from django.core.exceptions import ImproperlyConfigured
@@ -141,7 +142,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("CLERK_SIGN_IN_URL", "E017", None, values.page_url, "Sign-in page. Derived from the publishable key."),
     Setting("CLERK_PROXY_URL", "E018", None, values.page_url, "Address of a proxy in front of Clerk's Frontend API."),
-    Setting("CLERK_DOMAIN", "E019", None, values.plain_text, "Domain of a satellite application."),
+    Setting("CLERK_DOMAIN", "E019", None, values.domain, "Domain of a satellite application."),
     Setting("CLERK_IS_SATELLITE", "E020", False, values.boolean, "Whether this is a satellite application."),
     Setting(
         "CLERK_SIGN_UP_URL",
@@ -256,10 +257,29 @@ class Config:
                 "CLERK_SECRET_KEY is not set, so users cannot be fetched from Clerk. Set it, or set "
                 'CLERK_USER_SOURCE = "claims" to take them from the token.'
             )
-        if self.is_satellite and self.is_development and not (self.own_sign_in_url or "").startswith("http"):
+        if self.is_satellite:
+            self._check_satellite()
+
+    def _check_satellite(self) -> None:
+        """
+        Refuse a satellite that leads nowhere. Source: Clerk's backend SDK, which finds the last two of these out when a
+        request has an ``Origin``; here no header of a caller's makes a setting wrong.
+        """
+        if self.is_development and self.own_sign_in_url is None:
             raise ImproperlyConfigured(
                 "CLERK_IS_SATELLITE is True on a development instance, but CLERK_SIGN_IN_URL does not say where the "
                 "primary application is. Set it to the whole address of the primary's sign-in page."
+            )
+        if not self.domain and self.proxy_url is None:
+            raise ImproperlyConfigured(
+                "CLERK_IS_SATELLITE is True, but neither CLERK_DOMAIN nor CLERK_PROXY_URL says where the satellite is. "
+                "Set CLERK_DOMAIN to the satellite's domain, or CLERK_PROXY_URL."
+            )
+        address = urlsplit(self.own_sign_in_url or "https://elsewhere")
+        if address.netloc in ("", self.domain):
+            raise ImproperlyConfigured(
+                "CLERK_IS_SATELLITE is True, but CLERK_SIGN_IN_URL is a page of the satellite itself, where nobody can "
+                "sign in. Set it to the whole address of the primary's sign-in page."
             )
 
     def __repr__(self) -> str:
@@ -420,7 +440,6 @@ class _Latest:
 _latest: _Latest | None = None
 
 
-@sensitive_variables()
 def config() -> Config:
     """
     Return the settings as they stand now.
@@ -428,9 +447,12 @@ def config() -> Config:
     The same object comes back as long as no value has changed, so what belongs to one configuration (keys, verdicts,
     connections) can be held by it. ``override_settings`` needs no help: values are compared at each call.
     """
-    global _latest
-    now = _now()
     latest = _latest
-    if latest is None or not latest.stand(now):
-        latest = _latest = _Latest(now, Config(read_raw()))
+    return latest.config if latest is not None and latest.stand(_now()) else _read_anew()
+
+
+@sensitive_variables()
+def _read_anew() -> Config:
+    global _latest
+    _latest = latest = _Latest(_now(), Config(read_raw()))
     return latest.config

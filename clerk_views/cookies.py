@@ -67,7 +67,12 @@ _NO_VARIANT = Variant()
 
 @dataclass(frozen=True, slots=True)
 class Cookies:
-    """Clerk's cookies in a request, by exact name. What is empty was absent, or empty, which is the same."""
+    """
+    Clerk's cookies in a request, by exact name. What is empty was absent, or empty, which is the same.
+
+    Attributes:
+        repeated: Names that came with more than one value: a cookie of this host, say, and one of a domain above.
+    """
 
     plain: Variant = _NO_VARIANT
     suffixed: Variant = _NO_VARIANT
@@ -75,6 +80,7 @@ class Cookies:
     handshake: str = field(default="", repr=False)
     nonce: str = field(default="", repr=False)
     redirect_count: str = ""
+    repeated: tuple[str, ...] = ()
 
     def of(self, suffixed: bool) -> Variant:
         """Return the cookies of one spelling."""
@@ -107,6 +113,10 @@ def read(header: str, suffix: str | None) -> Cookies:
     Session tokens are taken as they stand, for no token needs quotes or percent signs, and all of a repeated name are
     kept. Of the other names the first value counts, percent-decoded. Source: Clerk's JavaScript backend SDK.
 
+    That is so for ``__client_uat`` as well, although a stale 0 of this host may come before the true one of a domain
+    above: which of the two is the left-over nothing tells, and what is believed too easily undoes a sign-out. Such a
+    visitor is sent to Clerk, and what comes back removes the left-over (see handshake.arrival()).
+
     Args:
         suffix: The instance's; None when there is no publishable key, and then no suffixed name is believed.
     """
@@ -114,11 +124,14 @@ def read(header: str, suffix: str | None) -> Cookies:
         return NO_COOKIES
     sessions: dict[str, dict[str, None]] = {}  # distinct, in order, without searching a list
     others: dict[str, str] = {}
+    repeated = []
     for name, value in pairs(header, "__"):
         if name.startswith(SESSION):
             sessions.setdefault(name, {})[value] = None
         else:
-            others.setdefault(name, _decoded(value) if "%" in value else value)
+            decoded = _decoded(value) if "%" in value else value
+            if others.setdefault(name, decoded) != decoded:
+                repeated.append(name)
 
     def variant(ending: str) -> Variant:
         return Variant(
@@ -134,7 +147,29 @@ def read(header: str, suffix: str | None) -> Cookies:
         handshake=others.get(HANDSHAKE, ""),
         nonce=others.get(NONCE, ""),
         redirect_count=others.get(REDIRECT_COUNT, ""),
+        repeated=tuple(repeated),
     )
+
+
+def domains(host: str) -> tuple[str, ...]:
+    """
+    Return the domains whose cookies a host gets besides those of its own: its whole name, and what is above it.
+
+    None for an address or a single word. The one that Clerk uses, the "registrable" domain, is among them; which it is
+    only a list of all public suffixes could tell, and browsers, which have it, pass over cookies for these.
+
+    Args:
+        host: Without a port.
+    """
+    labels = host.lower().split(".")
+    if ":" in host or labels[-1].isdigit():
+        return ()
+    return tuple(".".join(labels[start:]) for start in range(len(labels) - 1))
+
+
+def removals(name: str, host: str) -> list[str]:
+    """Return the values of ``Set-Cookie`` that remove a cookie, whether it is the host's own or of a domain above."""
+    return [f"{name}=; Path=/; Max-Age=0{of}" for of in ("", *(f"; Domain={domain}" for domain in domains(host)))]
 
 
 def _decoded(value: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 from typing_extensions import Unpack
 
 from clerk_views.access import guard
-from clerk_views.requirements import OPTIONAL, RequiredOptions, Requirement
+from clerk_views.requirements import OPTIONAL, PREFIX, RequiredOptions, Requirement, clerk_names
 
 V = TypeVar("V", bound=Callable[..., Any])
 
@@ -36,10 +36,11 @@ def clerk_required(view: Any = None, /, **asked: Unpack[RequiredOptions]) -> Any
             ``clerk_views.requirements.Requirement``.
 
     Raises:
-        TypeError: When put on a class or on what is no view; for an unknown keyword or a value of the wrong type.
+        TypeError: When put on a class, on what is no view, or on a function with ``clerk_…`` attributes; for an unknown
+            keyword, a value of the wrong type, or None for what would be asked.
         ValueError: For a value that no visitor could meet, or everybody would.
     """
-    requirement = Requirement(**asked)
+    requirement = Requirement.from_keywords(asked)
 
     def decorate(view: Any) -> Any:
         _check_view(view, "clerk_required", "ClerkLoginRequiredMixin")
@@ -64,7 +65,7 @@ def clerk_optional(view: Any = None, /) -> Any:
     database when asked for.
 
     Raises:
-        TypeError: When put on a class or on what is no view.
+        TypeError: When put on a class, on what is no view, or on a function with ``clerk_…`` attributes.
     """
 
     def decorate(view: Any) -> Any:
@@ -85,4 +86,10 @@ def _check_view(view: Any, name: str, mixin: str) -> None:
         raise TypeError(
             f"@{name} was given {type(view).__name__}, which is no view. Its options are keywords, as in "
             f"@{name}(login_url=...); of several decorators it stands below @staticmethod and @classmethod."
+        )
+    unread = sorted(clerk_names(view))
+    if unread and not hasattr(view, "cls"):  # REST framework's permissions read them from a view of @api_view
+        raise TypeError(
+            f"{view.__name__}.{unread[0]} would ask nothing: attributes are for classes. For a function write "
+            f"@clerk_required({unread[0].removeprefix(PREFIX)}=...)."
         )

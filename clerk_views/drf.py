@@ -7,7 +7,8 @@ says it in REST framework's exceptions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from django.template.response import SimpleTemplateResponse
@@ -22,7 +23,7 @@ from clerk_views.access import keep_refusal, refusal_of
 from clerk_views.auth import ClerkAuth
 from clerk_views.authentication import authenticate, is_foreign
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
-from clerk_views.requirements import Asked, Refusal, Requirement
+from clerk_views.requirements import OWN_NAMES, WIDENING, Asked, Refusal, Requirement, keywords_of
 from clerk_views.states import NOBODY, Memo, RequestState, memo_of
 from clerk_views.values import TOKEN_TYPES
 from clerk_views.visitors import attach, attach_clerk, load_user
@@ -32,13 +33,22 @@ class ClerkAuthenticationFailed(exceptions.AuthenticationFailed):
     """
     A bad Clerk credential: 401, whichever authentication class stands first.
 
-    REST framework turns a 401 into a 403 when the first class has no challenge to offer, as SessionAuthentication has
-    none. Ours always has one, so the status stays (RFC 9110, section 11.6.1).
+    REST framework takes the challenge of the first class, and turns a 401 into a 403 when that has none to offer, as
+    SessionAuthentication has none. Ours always has one, so both stay (RFC 9110, section 11.6.1).
     """
 
     def __init__(self, request: Request, state: RequestState) -> None:
         super().__init__({"detail": answers.detail(state), "code": state.auth.reason})
-        self.auth_header = answers.challenge(memo_of(request).request, state)
+        self._challenge = answers.challenge(memo_of(request).request, state)
+
+    @property
+    def auth_header(self) -> str:
+        """The challenge of bearer tokens."""
+        return self._challenge
+
+    @auth_header.setter
+    def auth_header(self, value: str) -> None:
+        pass
 
     @property
     def status_code(self) -> int:
@@ -69,6 +79,12 @@ class ClerkAuthentication(BaseAuthentication):
 
     Another scheme's credential, a bearer token that is plainly another scheme's, and a stale cookie are left to the
     next class. A bad Clerk bearer is 401. A cookie on an unsafe method needs Django's CSRF token (CSR-01).
+
+    Who brings no credential at all is told what REST framework tells him: the challenge of the class that stands first,
+    or a 403 where that has none, as SessionAuthentication. For a 401 put this class first.
+
+    A session with open tasks, or a token of a kind that only a permission of the view accepts, counts for that
+    permission, and not for others that are composed with it: see ``_refusals_by_exception``.
     """
 
     def authenticate(self, request: Request) -> tuple[Any, ClerkAuth] | None:
@@ -81,13 +97,20 @@ class ClerkAuthentication(BaseAuthentication):
             attach_clerk(request)  # whoever asks is told; the user is for the next class to find
             return None
         try:
-            asked = [] if view is None else _asked(view, memo)
+            asking = [] if view is None else _permissions(view, memo)
+            asked = [requirement for part in asking for ours in _ours(part) for requirement in ours.asked(view)]
             accepts = _accepted(asked, memo)
-            state = authenticate(request, accepts=accepts, early=memo.looking).without_redirect()
+            state = authenticate(request, accepts=accepts, early=memo.looking, page=False).without_redirect()
             auth = state.auth
             if auth.is_pending and any(requirement.allow_pending for requirement in asked):
                 auth = state.auth_if_pending_allowed
+            refusals = _refusals_by_exception(asking, auth, view, memo)
+            if refusals and auth.is_pending:
+                auth, refusals = state.auth, []
             attach(request, auth)
+            if refusals:
+                memo.refusal = refusals
+                raise exceptions.PermissionDenied
             if auth.is_authenticated:
                 if state.carrier == "cookie" and csrf.must_check(memo.request) and csrf.failure(memo.request):
                     raise _denied("csrf-failed")
@@ -105,57 +128,157 @@ class ClerkAuthentication(BaseAuthentication):
         return answers.challenge(memo_of(request).request, _state(request))
 
 
-class IsClerkAuthenticated(permissions.BasePermission):
+# Plain classes, for which the stubs do not take them.
+_AND: Any = permissions.AND
+_OR: Any = permissions.OR
+_NOT_AUTHORIZED = {"detail": answers.FORBIDDEN, "code": "not-authorized"}
+
+
+class _Operators:
+    """``&``, ``|`` and ``~`` of whatever has one of our permissions in it."""
+
+    def __and__(self: Any, other: Any) -> Any:
+        return _Two(_AND, self, other)
+
+    def __rand__(self: Any, other: Any) -> Any:
+        return _Two(_AND, other, self)
+
+    def __or__(self: Any, other: Any) -> Any:
+        return _Two(_OR, self, other)
+
+    def __ror__(self: Any, other: Any) -> Any:
+        return _Two(_OR, other, self)
+
+    def __invert__(self: Any) -> Any:
+        return _One(_NOT, self)
+
+
+class _One(_Operators, permissions.SingleOperandHolder):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return _with_message(super().__call__(*args, **kwargs))
+
+
+class _Two(_Operators, permissions.OperandHolder):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return _with_message(super().__call__(*args, **kwargs))
+
+
+def _with_message(permission: Any) -> Any:
+    permission.message = _NOT_AUTHORIZED  # REST framework's own has no code
+    return permission
+
+
+class _Not(permissions.NOT):
+    """
+    Grants to whom a question could be put, and the answer was no.
+
+    Of a stranger nobody knows whether he has the role; nor is a session with open tasks asked where it does not count.
+    What is undecided is denied (I8).
+    """
+
+    op1: Any
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return self._is_decided(request, view) and super().has_permission(request, view)
+
+    def has_object_permission(self, request: Request, view: APIView, obj: Any) -> bool:
+        return self._is_decided(request, view) and super().has_object_permission(request, view, obj)
+
+    def _is_decided(self, request: Request, view: APIView) -> bool:
+        auth, config = _auth_of(request), memo_of(request).config
+        return all(
+            requirement == Requirement() or (auth is not None and requirement.concerns(auth, config))
+            for ours in _ours(self.op1)
+            for requirement in ours.asked(view)
+        )
+
+
+_NOT: Any = _Not
+
+
+class _PermissionType(_Operators, permissions.BasePermissionMetaclass):
+    pass
+
+
+class IsClerkAuthenticated(permissions.BasePermission, metaclass=_PermissionType):
     """
     Allow only whom ``ClerkAuthentication`` has signed in, and who meets the view's ``clerk_…`` attributes.
 
     They are named like the keywords of ``clerk_requires``, with ``clerk_`` in front; a property of the view will do,
-    too, which may look at ``self.action``. Composes with ``&``, ``|`` and ``~``.
+    too, which may look at ``self.action``. With ``@api_view`` they stand on the function. None asks nothing.
+
+    Composes with ``&``, ``|`` and ``~``. ``~IsClerkAuthenticated`` lets in whom Clerk has not signed in. Where more is
+    asked, ``~`` lets in who is signed in and has it not; what his token does not tell counts as not had, so do not keep
+    anybody out by it.
     """
 
-    message: Any = {"detail": answers.FORBIDDEN, "code": "not-authorized"}  # for whom another class has signed in
+    message: Any = _NOT_AUTHORIZED  # for whom another class has signed in
 
-    def get_requirement(self, view: APIView) -> Requirement:
-        """Return what is asked for."""
-        return Requirement.from_attributes(view)
+    def asked(self, view: Any) -> list[Requirement]:
+        """Return what is asked for, all of it. For a class in place of a view see Requirement.from_attributes()."""
+        return [Requirement(**keywords_of(view, _served(view)))]
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         """Whether the request is a Clerk user's, who has all that is asked."""
-        requirement = self.get_requirement(view)
-        auth = request.auth
-        memo = memo_of(request)
-        if isinstance(auth, ClerkAuth) and auth.is_authenticated:
+        memo, auth = memo_of(request), _auth_of(request)
+        requirements = self.asked(view)  # a mistake is an error whoever comes
+        if auth is None:
+            refusals = [Refusal(detail="not a Clerk user")]
+        else:
             try:
-                memo.refusal = refusal_of(requirement, auth, view.kwargs, memo.config)
+                found = [refusal_of(requirement, auth, view.kwargs, memo.config) for requirement in requirements]
             except ClerkUnavailable as error:  # a condition that asks Clerk could not find out
                 raise ClerkServiceUnavailable(error) from error
-        else:
-            memo.refusal = Refusal(detail="not a Clerk user")
-        return memo.refusal is None
+            refusals = [refusal for refusal in found if refusal is not None]
+        if refusals and memo.refusal is not None:
+            memo.refusal.append(_foremost(refusals))
+        return not refusals
+
+    def has_object_permission(self, request: Request, view: APIView, obj: Any) -> bool:
+        """The same, of whatever object: the answer to ``~`` must be the opposite here as well."""
+        return self.has_permission(request, view)
 
 
 def clerk_requires(**asked: Unpack[Asked]) -> type[IsClerkAuthenticated]:
     """
-    Return a permission class that allows only signed-in Clerk users who have all that is asked.
+    Return a permission class that allows only signed-in Clerk users who have all that is asked, here and by the view's
+    own ``clerk_…`` attributes.
 
     ::
 
         permission_classes = [clerk_requires(role="org:admin") | IsAdminUser]
 
     Args:
-        asked: As for ``@clerk_required``; their meaning stands at ``clerk_views.requirements.Requirement``.
+        asked: As for ``@clerk_required``, but for ``login_url``, ``redirect_field_name`` and ``raise_exception``: REST
+            views never redirect. Their meaning stands at ``clerk_views.requirements.Requirement``.
 
     Raises:
-        TypeError: An unknown keyword, a value of the wrong type, or nothing asked, which IsClerkAuthenticated is for.
+        TypeError: An unknown keyword, a value of the wrong type, None for what would be asked, or nothing asked, which
+            IsClerkAuthenticated is for.
         ValueError: A value that no visitor could meet, or everybody would.
     """
-    if not asked:
-        raise TypeError("clerk_requires() asks for nothing. For signed-in users alone take IsClerkAuthenticated.")
-    requirement = Requirement(**asked)
+    for name in OWN_NAMES:
+        if name in asked:
+            raise TypeError(
+                f"clerk_requires() takes no {name}: REST views never redirect, and who is not signed in gets a 401. "
+                "It is for @clerk_required and ClerkLoginRequiredMixin."
+            )
+    requirement = Requirement.from_keywords(asked)
+    if requirement == Requirement():
+        raise TypeError(
+            "clerk_requires() asks for nothing beyond being signed in. For signed-in users alone take "
+            "IsClerkAuthenticated."
+        )
 
     class ClerkRequires(IsClerkAuthenticated):
-        def get_requirement(self, view: APIView) -> Requirement:
-            return requirement
+        def asked(self, view: Any) -> list[Requirement]:
+            attributes = keywords_of(view, _served(view))
+            if not attributes:
+                return [requirement]
+            # Both must hold. What widens, said by one of them, is meant for both.
+            own = {name: attributes[name] for name in WIDENING if name in attributes}
+            given = {name: value for name, value in asked.items() if name in WIDENING}
+            return [Requirement(**{**own, **asked}), Requirement(**{**given, **attributes})]
 
     return ClerkRequires
 
@@ -170,9 +293,9 @@ def _state(request: Request) -> RequestState:
     return NOBODY if memo.state is None or is_foreign(memo) else memo.state.without_redirect()
 
 
-def _asked(view: APIView, memo: Memo) -> list[Requirement]:
+def _permissions(view: APIView, memo: Memo) -> list[Any]:
     """
-    Return what the view's permissions ask for; nothing while it is being asked already.
+    Return the view's permissions; none while it is being asked already.
 
     A view that chooses its permissions by ``request.user`` comes back here while they are asked for.
     """
@@ -180,7 +303,7 @@ def _asked(view: APIView, memo: Memo) -> list[Requirement]:
         return []
     memo.looking = True
     try:
-        return list(_requirements(view))
+        return list(view.get_permissions())
     finally:
         memo.looking = False
 
@@ -191,15 +314,110 @@ def _accepted(asked: list[Requirement], memo: Memo) -> tuple[str, ...]:
     return tuple(name for name in TOKEN_TYPES if name in found)
 
 
-def _requirements(view: APIView) -> Iterator[Requirement]:
-    """Return what the view's permissions ask for, however they are composed."""
-    permissions: list[Any] = list(view.get_permissions())
-    while permissions:
-        permission = permissions.pop()
-        if isinstance(permission, IsClerkAuthenticated):
-            yield permission.get_requirement(view)
-        # The operands of REST framework's own "&", "|" and "~".
-        permissions += [part for name in ("op1", "op2") if (part := getattr(permission, name, None)) is not None]
+def _ours(permission: Any) -> Iterator[IsClerkAuthenticated]:
+    """Return our own permissions in one that may be composed."""
+    if isinstance(permission, IsClerkAuthenticated):
+        yield permission
+    # The operands of REST framework's own "&", "|" and "~".
+    for part in (getattr(permission, "op1", None), getattr(permission, "op2", None)):
+        if part is not None:
+            yield from _ours(part)
+
+
+def _settled(permission: Any) -> Any:
+    """Put ours in the place of REST framework's own "~", which stands where others were composed first."""
+    for name in ("op1", "op2"):
+        if hasattr(permission, name):
+            setattr(permission, name, _settled(getattr(permission, name)))
+    foreign = type(permission) is permissions.NOT and any(_ours(permission))
+    return _NOT(permission.op1) if foreign else permission
+
+
+def _value(
+    permission: Any, ours: Callable[[IsClerkAuthenticated], bool], theirs: Callable[[Any], bool | None]
+) -> bool | None:
+    """Return what a permission, composed or not, comes to, for given answers of its parts. None: it cannot be told."""
+    if isinstance(permission, IsClerkAuthenticated):
+        return ours(permission)
+    if not isinstance(permission, (_AND, _OR)):
+        return theirs(permission)  # negations, too, which let nobody in by exception
+    decisive = isinstance(permission, _OR)
+    values = [_value(part, ours, theirs) for part in (permission.op1, permission.op2)]
+    if decisive in values:
+        return decisive
+    return None if None in values else not decisive
+
+
+def _all(values: Iterable[bool | None]) -> bool | None:
+    found = list(values)
+    return False if False in found else None if None in found else True
+
+
+def _refusals_by_exception(asking: list[Any], auth: ClerkAuth, view: Any, memo: Memo) -> list[Refusal]:
+    """
+    Say why a credential does not count that counts by exception; nothing if it does.
+
+    Such are a session with open tasks, and a token of a kind that CLERK_ACCEPTS_TOKEN does not list: one of the view's
+    permissions admits them. But another one that is an alternative to it, as ``| IsAuthenticated``, sees a user like
+    any other. So they count only where our permissions alone let them in, or where without ours nobody comes in.
+    """
+    if not auth.is_authenticated or not (auth.is_pending or auth.token_type not in memo.config.accepts_token):
+        return []
+    refusals: list[Refusal] = []
+
+    def is_met(permission: IsClerkAuthenticated) -> bool:
+        found = [requirement.refusal(auth, view.kwargs, memo.config) for requirement in permission.asked(view)]
+        refusals.extend(refusal for refusal in found if refusal is not None)
+        return found.count(None) == len(found)
+
+    without = _all(_value(part, lambda ours: False, lambda theirs: None) for part in asking)
+    if without is False or _all([_value(part, is_met, lambda theirs: None) for part in asking]):
+        return []
+    return refusals or [Refusal()]
+
+
+def _auth_of(request: Request) -> ClerkAuth | None:
+    """Return whom ClerkAuthentication has signed in; None if it was another class, or nobody."""
+    auth = request.auth
+    return auth if isinstance(auth, ClerkAuth) and auth.is_authenticated else None
+
+
+def _served(view: Any) -> Any:
+    """Return the function that Django has found for the URL; None for a class, and where no URL led here."""
+    return getattr(getattr(getattr(view, "request", None), "resolver_match", None), "func", None)
+
+
+def _foremost(refusals: list[Refusal]) -> Refusal:
+    """Return the refusal to be told: of several that one first which proving anything does not mend."""
+    return min(refusals, key=lambda refusal: (refusal.reverification is not None, not refusal.scopes))
+
+
+def _told(refusals: list[Refusal], asking: list[Any], request: Request, view: APIView) -> Refusal:
+    """
+    Choose among the refusals of permissions that are composed. There is none where only another's half has refused.
+
+    To prove anew who he is, a visitor is told only where that lets him in, and then whatever else was refused.
+    """
+    to_prove = [refusal for refusal in refusals if refusal.reverification is not None]
+    if to_prove and _all(_value_if_proved(part, request, view) for part in asking):
+        return to_prove[0]
+    others = [refusal for refusal in refusals if refusal.reverification is None]
+    return _foremost(others) if others else Refusal()
+
+
+def _value_if_proved(permission: Any, request: Request, view: APIView) -> bool | None:
+    def ours(part: IsClerkAuthenticated) -> bool:
+        auth: Any = request.auth  # only who is known has been told to prove anything
+        config = memo_of(request).config
+        found = [requirement.refusal(auth, view.kwargs, config) for requirement in part.asked(view)]
+        return all(refusal is None or refusal.reverification is not None for refusal in found)
+
+    def theirs(part: Any) -> bool:
+        with suppress(Exception):  # it may count on what one before it has asked
+            return bool(part.has_permission(request, view))
+        return False
+
+    return _value(permission, ours, theirs)
 
 
 def _prepare(view: APIView, request: Request) -> None:
@@ -211,11 +429,13 @@ def _prepare(view: APIView, request: Request) -> None:
     """
     memo = memo_of(request)
     finalize, get_permissions = view.finalize_response, view.get_permissions
+    asking: list[Any] = []
 
     def permissions_in_turn() -> Iterator[Any]:
+        asking[:] = map(_settled, get_permissions())
         # A refusal counts while the permission that it is part of is being asked: composed, it may pass all the same.
-        for permission in get_permissions():
-            memo.refusal = None
+        for permission in asking[:]:
+            memo.refusal = [] if any(_ours(permission)) else None
             yield permission
         memo.refusal = None
 
@@ -232,10 +452,13 @@ def _prepare(view: APIView, request: Request) -> None:
             state = _state(request)
             response.data = {"detail": answers.detail(state), "code": state.auth.reason}
         elif code == "permission_denied" and memo.refusal is not None:
-            response.data = answers.refusal_body(memo.refusal)
-            told = answers.scope_challenge(memo.request, memo.refusal)
-            if told is not None:
-                response["WWW-Authenticate"] = told
+            refusal = _told(memo.refusal, asking, request, view)
+            fixed = response.data["detail"] in (exceptions.PermissionDenied.default_detail, answers.FORBIDDEN)
+            if fixed or refusal.reverification is not None:  # else it is a message of the project's
+                response.data = answers.refusal_body(refusal)
+            challenge = answers.scope_challenge(memo.request, refusal)
+            if challenge is not None:
+                response["WWW-Authenticate"] = challenge
         problem = memo.user_error
         rendered_later = isinstance(response, SimpleTemplateResponse)  # as all but a handler's of the project's own
         if rendered_later and isinstance(problem, AccountRefused) and problem.rewrite is not None:

@@ -16,8 +16,12 @@ a fixed kebab-case code that is safe to show; none carries a token, a claim or a
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from django.core.exceptions import PermissionDenied
+
+#: What everybody is told who may not.
+FORBIDDEN = "You may not do this."
 
 
 class ClerkError(Exception):
@@ -26,11 +30,13 @@ class ClerkError(Exception):
 
     Attributes:
         reason: Kebab-case code, Clerk's own where Clerk has one.
+        detail: What went wrong, for the log and never for the visitor; the reason where there is no more to say.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(detail or reason)
         self.reason = reason
+        self.detail = detail or reason
 
 
 class TokenRefused(ClerkError):
@@ -41,7 +47,9 @@ class AccountRefused(ClerkError, PermissionDenied):
     """
     The token is good, but its user may not come in: inactive, banned, deleted, or not to be linked.
 
-    A PermissionDenied too, so that Django answers 403 wherever a lazy ``request.user`` happens to raise it.
+    A PermissionDenied too, so that Django answers 403 wherever a lazy ``request.user`` happens to raise it. Hence its
+    text and its arguments are what may be shown: Django hands the one to the project's 403 page, REST framework makes
+    JSON of the others. A traceback shows the detail besides, as a note.
 
     Attributes:
         rewrite: Writes once more what shut the account, for when the refusal undoes the transaction that holds it
@@ -49,6 +57,17 @@ class AccountRefused(ClerkError, PermissionDenied):
     """
 
     rewrite: Callable[[], object] | None = None
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.args = ({"detail": FORBIDDEN, "code": reason},)
+        self.add_note(f"For the log: {self.detail}")
+
+    def __str__(self) -> str:
+        return FORBIDDEN
+
+    def __reduce__(self) -> tuple[Any, ...]:  # by the arguments, copies would be made otherwise
+        return type(self), (self.reason, self.detail), self.__dict__
 
 
 class UserNotFound(ClerkError):

@@ -17,7 +17,8 @@ import clerk_views
 from clerk_views.conf import Config
 from clerk_views.values import LOOPBACK_HOSTS, PublishableKey
 
-#: The major of @clerk/ui that goes with clerk-js 6. The two are numbered independently.
+#: The major of @clerk/ui that goes with clerk-js 6, whichever version of that CLERK_JS_VERSION names: the two are
+#: numbered independently, and each 1.x asks for clerk-js 6.0.0 or later and for no certain one.
 UI_VERSION = "1"
 
 #: Name in templates -> the end of clerk-js's ``mount…`` and ``unmount…``. Source: Clerk, "Clerk class".
@@ -116,10 +117,29 @@ def load_options(config: Config, nonce: str | None, given: Mapping[str, Any]) ->
         "signUpUrl": config.own_sign_up_url,
         "afterSignOutUrl": config.after_sign_out_url,
         "isSatellite": config.is_satellite or None,
+        "satelliteAutoSync": (config.is_satellite and config.satellite_auto_sync) or None,
+        "allowedRedirectOrigins": _redirect_origins(config) or None,
         "nonce": nonce,
     }
     options.update((name, value) for name, value in known.items() if value is not None)
     return options | properties(given)
+
+
+def _redirect_origins(config: Config) -> list[str]:
+    """
+    Return where clerk-js may lead after signing in, besides the page's own origin; empty: as it has it by itself.
+
+    That is the instance's domain and what is below it, which the option would replace; and the project's own origins,
+    or else nobody would come back to a satellite from its primary's sign-in page. Source: clerk-js, "allowed redirect
+    origins".
+    """
+    parties = [party for party in config.auth_parties if party is not None]
+    if not parties:
+        return []
+    host = config.frontend_api_host or ""
+    domain = host.replace("clerk.", "", 1)
+    own = [f"https://{domain}", f"https://*.{domain}", *([f"https://{host}"] if config.is_development else [])]
+    return [*own, *(party for party in parties if party not in own)]
 
 
 def properties(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -243,7 +243,7 @@ class FullSync:
         try:
             outcome = self._write(profile, stranger)
         except (AccountRefused, UserNotFound) as error:
-            self.trouble(Trouble(profile.id, "refused", str(error)))
+            self.trouble(Trouble(profile.id, "refused", error.detail))
             return "refused"
         except ClerkUnavailable as error:
             self._failures += 1

@@ -10,7 +10,7 @@ order; C1 to C16 are their names in the tests. Where ours is stricter, the comme
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -95,16 +95,8 @@ class Facts:
 
     @cached_property
     def is_eligible(self) -> bool:
-        """
-        Whether a redirect is of use: a browser is opening a page (RED-04).
-
-        Source: Clerk's backend SDK, "handshake eligibility". HEAD is not GET here.
-        """
-        if self.method != "GET":
-            return False
-        if self.destination:
-            return self.destination in ("document", "iframe")
-        return self.accept.startswith("text/html")
+        """Whether a redirect is of use."""
+        return opens_page(self.method, self.destination, self.accept)
 
     @property
     def is_document(self) -> bool:
@@ -151,6 +143,22 @@ class Facts:
         """How many redirects in a row led here. What is no number is a loop: somebody plays with it (RED-03)."""
         text = self.cookies.redirect_count or "0"
         return int(text) if re.fullmatch(r"[0-9]{1,3}", text) else LOOP_LIMIT
+
+
+def opens_page(method: str | None, destination: str, accept: str) -> bool:
+    """
+    Whether a browser is opening a page, so that a redirect or a page is of use (RED-04).
+
+    Args:
+        destination: The header ``Sec-Fetch-Dest``, as ``accept`` is ``Accept``; empty without one.
+
+    Source: Clerk's backend SDK, "handshake eligibility". HEAD is not GET here.
+    """
+    if method != "GET":
+        return False
+    if destination:
+        return destination in ("document", "iframe")
+    return accept.startswith("text/html")
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,11 +384,24 @@ def brought(facts: Facts, config: Config) -> Brought | None:
     On a development instance it is in the query or in a cookie. On production only the cookies count, which Clerk sets
     there: a query can be put into any link, and with one's own token in it would sign a visitor in as somebody else.
     What cannot be a nonce is none (RED-06).
+
+    Only where a browser opens a page, which is how Clerk sends it back. Clerk's SDK looks at it with any request; so
+    the scripts of a page could be signed in by what was meant for nobody any more (RED-04).
     """
-    nonce, token = facts.cookies.nonce, facts.cookies.handshake
-    if config.is_development:
-        nonce = facts.asks(cookies.NONCE) or nonce
-        token = facts.asks(cookies.HANDSHAKE) or token
+    if not facts.is_eligible:
+        return None
+    if not config.is_development:
+        return held(facts)
+    return _brought(facts.asks(cookies.NONCE), facts.asks(cookies.HANDSHAKE), facts.cookies)
+
+
+def held(facts: Facts) -> Brought | None:
+    """Return what a handshake brought back in a cookie, whatever the request; None when nothing did."""
+    return _brought("", "", facts.cookies)
+
+
+def _brought(nonce: str, token: str, kept: Cookies) -> Brought | None:
+    nonce, token = nonce or kept.nonce, token or kept.handshake
     if nonce and _NONCE.fullmatch(nonce):
         return Brought(nonce=nonce)
     return Brought(token=token) if token else None
@@ -438,17 +459,40 @@ def cookie_headers(directives: Iterable[str]) -> tuple[tuple[str, str], ...]:
     return (*headers, ("Cache-Control", "no-store")) if headers else ()
 
 
-def arrival(facts: Facts, config: Config, directives: Iterable[str]) -> tuple[tuple[str, str], ...]:
+def arrival(facts: Facts, config: Config, directives: Collection[str]) -> tuple[tuple[str, str], ...]:
     """
     Return the headers of the response to a request that came back from Clerk.
 
-    On a development instance the browser is redirected once more, to the same address without what it brought.
+    On a development instance the browser is redirected once more, to the same address without what it brought. The
+    cookies it was brought in go, unless Clerk sees to that: somebody who signs out would be signed in again by them.
     """
-    set_cookies = tuple(("Set-Cookie", directive) for directive in directives)
-    if config.is_development and facts.is_eligible:
+    directives = [*_left_over(facts, directives), *directives, *_taken_up(facts, directives)]
+    if config.is_development:
+        set_cookies = tuple(("Set-Cookie", directive) for directive in directives)
         clean = facts.url(cookies.HANDSHAKE, cookies.NONCE, cookies.DEV_BROWSER, HELP)
         return (*set_cookies, *_redirect(clean))
     return cookie_headers(directives)
+
+
+def _left_over(facts: Facts, directives: Collection[str]) -> Iterator[str]:
+    """
+    Remove a ``__client_uat`` of this very host that hides the one which Clerk now sets on a domain above.
+
+    Clerk's JavaScript does so before it sets its own.
+    """
+    for name in facts.cookies.repeated:
+        theirs = [one for one in directives if _name_and_value(one)[0] == name]
+        if name.startswith(cookies.CLIENT_UAT) and theirs and all(map(_domains, theirs)):
+            yield f"{name}=; Path=/; Max-Age=0"
+
+
+def _taken_up(facts: Facts, directives: Collection[str]) -> Iterator[str]:
+    """Remove the cookies in which something was brought back, those that Clerk does not set anew itself."""
+    host = split_domain_port(facts.get_host())[0]
+    named = {_name_and_value(directive)[0] for directive in directives}
+    for name, held in ((cookies.HANDSHAKE, facts.cookies.handshake), (cookies.NONCE, facts.cookies.nonce)):
+        if held and name not in named:
+            yield from cookies.removals(name, host)
 
 
 def _name_and_value(directive: str) -> tuple[str, str]:

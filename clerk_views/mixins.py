@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from django.views.generic.base import View
 
 from clerk_views.access import guard
-from clerk_views.requirements import OPTIONAL, Requirement, attribute_names
+from clerk_views.requirements import ASKING, ATTRIBUTES, OPTIONAL, Requirement, attribute_names
 
 
 class _ClerkMixin(View):
@@ -65,7 +65,8 @@ class ClerkLoginRequiredMixin(_ClerkMixin):
     keywords, with ``clerk_`` in front (``clerk_role = "org:admin"``); their meaning stands at
     ``clerk_views.requirements.Requirement``. ``clerk_condition`` may be a method ``(self, auth)`` or a function of the
     ``ClerkAuth``. The other attributes are Django's own. A mistake is a TypeError or a ValueError where the class is
-    defined, or where ``as_view()`` is called.
+    defined, or where ``as_view()`` is called; so is None, except where it lifts what a base class asks, or where a
+    property says so.
 
     Attributes:
         login_url: Where to send a browser that is not signed in: an address, a path or a URL name. None: the configured
@@ -92,6 +93,14 @@ class ClerkLoginRequiredMixin(_ClerkMixin):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        for name in ATTRIBUTES & vars(cls).keys():
+            # A class may lift what its base asks. Over nothing, None is a value that was to come from somewhere.
+            lifts = name in ASKING and getattr(super(cls, cls), name) is not None
+            if vars(cls)[name] is None and not lifts:
+                raise TypeError(
+                    f"{cls.__name__}.{name} is None, which asks for nothing. Leave it out where nothing is meant; if "
+                    "the value comes from the environment or the settings, it is missing there."
+                )
         flag = inspect.getattr_static(cls, "raise_exception")
         Requirement.from_attributes(cls, raise_exception=False if hasattr(flag, "__get__") else flag)
 

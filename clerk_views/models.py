@@ -54,6 +54,12 @@ class ClerkAccount(models.Model):
         help_text=_("Clerk's own time in milliseconds. Older data is never applied."),
     )
     news_rank = models.BigIntegerField(_("order among news of the same change"), null=True, editable=False)
+    claims_issued_at = models.BigIntegerField(
+        _("last claims"),
+        null=True,
+        blank=True,
+        help_text=_("When the token of the last applied claims was issued, in milliseconds. Older ones are not."),
+    )
     linked = models.BooleanField(
         _("linked"), default=False, help_text=_("The user was there first, and keeps the user name.")
     )

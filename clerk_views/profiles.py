@@ -39,6 +39,8 @@ class Profile:
         id: Clerk's id.
         updated_at: Clerk's time of the last change, in milliseconds; decides which of two profiles is older. None:
             as things are at this moment, with no word on when they became so.
+        issued_at: When the token was issued whose claims these are, in milliseconds: a later time than that of the
+            change that they tell of, so never to be taken for ``updated_at``. None for what is no claim.
         email: The primary address, if it is verified; None if there is none; MISSING if it is not verified or not
             told, so that what is known may stay.
         banned: MISSING if not told.
@@ -55,7 +57,8 @@ class Profile:
     banned: bool | _Missing
     deleted: bool
     source: Any
-    told: Mapping[str, Any] | None = None
+    told: Mapping[str, Any] | None = None  # where the values are, if not in ``source``
+    issued_at: int | None = None
     rank: int | None = None
 
     @property
@@ -116,15 +119,15 @@ def read_claims(clerk_id: str, claims: Mapping[str, Any], names: Mapping[str, st
         ValueError: See read_profile().
     """
     told = {field: claims[claim] for field, claim in names.items() if claim in claims}
-    issued = _milliseconds(claims.get("iat"))
     return Profile(
         id=_id(clerk_id),
-        updated_at=issued * 1000,
+        updated_at=None,
         email=_email(told.get("email")) if told.get("email_verified") is True else MISSING,
         banned=MISSING,
         deleted=False,
         source=claims,
         told=told,
+        issued_at=_milliseconds(claims.get("iat")) * 1000,
     )
 
 

@@ -11,15 +11,18 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
+from types import MethodType
 from typing import Any, Self, TypedDict
 
 from django.core.exceptions import ImproperlyConfigured
 
 from clerk_views import authorization, values
 from clerk_views.auth import ClerkAuth
+from clerk_views.authorization import Reverification
 from clerk_views.conf import Config
 
 #: Attributes of class-based views start so; the rest is the keyword.
@@ -84,7 +87,7 @@ class Requirement:
         reverification: How recently the visitor must have proved who he is: one of Clerk's presets, or
             ``{"level": ..., "afterMinutes": ...}``.
         organization: True: one must be active. Text: the name of the URL's keyword argument in which the active
-            organisation's id or slug must stand.
+            organisation's id or slug must stand; what starts with ``org_`` is an id.
         accepts_token: Which kinds of token may be brought: one of ``session_token``, ``api_key``, ``m2m_token``,
             ``oauth_token``, a list of them, or "any". None: those of ``CLERK_ACCEPTS_TOKEN``. Machine tokens count in
             the Authorization header alone, and have neither role nor permission.
@@ -119,6 +122,7 @@ class Requirement:
     raise_exception: bool = False
     # What has() is to be asked, without what nobody asked for.
     _asked: Mapping[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _proof: Reverification | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
@@ -128,6 +132,11 @@ class Requirement:
         object.__setattr__(
             self, "_asked", {name: getattr(self, name) for name in _DIMENSIONS if getattr(self, name) is not None}
         )
+        if self.reverification is not None:
+            # Once and for all: a dictionary that somebody changes later changes nothing here.
+            proof = authorization.parse_reverification(self.reverification)
+            object.__setattr__(self, "_proof", proof)
+            object.__setattr__(self, "reverification", proof.asked)
         self._settle_tokens()
         for name in ("allow_pending", "allow_impersonation", "raise_exception"):
             if not isinstance(getattr(self, name), bool):
@@ -139,11 +148,8 @@ class Requirement:
                 "organization must be True, for any active organization, or the name of the keyword argument in the "
                 f"view's URL that carries its id or slug; it is {self.organization!r:.100}."
             )
-        if self.condition is not None and (not callable(self.condition) or inspect.iscoroutinefunction(self.condition)):
-            raise TypeError(
-                f"condition must be a plain function of the ClerkAuth, not {self.condition!r:.100}. A coroutine would "
-                "count as true before it has run."
-            )
+        if self.condition is not None:
+            _check_condition(self.condition)
 
     def _settle_tokens(self) -> None:
         """Bring ``accepts_token`` and ``scopes`` into one form each, a tuple or None."""
@@ -182,6 +188,10 @@ class Requirement:
         """Whether nobody is refused for want of a credential. No keyword says so: it could open a view by mistake."""
         return self is OPTIONAL
 
+    def concerns(self, auth: ClerkAuth, config: Config) -> bool:
+        """Whether this can be asked of a credential at all: one of an accepted kind, and without open tasks."""
+        return (self.allow_pending or not auth.is_pending) and auth.token_type in self.accepted(config)
+
     def refusal(self, auth: ClerkAuth, url_kwargs: Mapping[str, Any], config: Config) -> Refusal | None:
         """
         Say why somebody who is signed in may not pass; None if he may.
@@ -195,7 +205,7 @@ class Requirement:
         """
         if auth.is_pending and not self.allow_pending:
             return Refusal(detail="pending session")
-        if auth.token_type not in self.accepted(config):
+        if not self.concerns(auth, config):
             return Refusal("token-type-mismatch", detail="accepts_token")
         if auth.is_impersonated and not self.allow_impersonation:
             return Refusal(detail="impersonation")
@@ -209,9 +219,10 @@ class Requirement:
         if self.condition is not None and not _met(self.condition, auth):
             return Refusal(detail="condition")
         # Last, so that nobody proves who he is in vain.
-        if self.reverification is not None and not auth.has(reverification=self.reverification):
-            asked_for = authorization.parse_reverification(self.reverification).asked
-            return Refusal("reverification-error", asked_for, "reverification")
+        if self._proof is not None and not auth.has(reverification=self._proof):
+            if auth.token_type != "session_token":
+                return Refusal(detail="reverification")  # a program cannot prove anything
+            return Refusal("reverification-error", self._proof.asked, "reverification")
         return None
 
     def _organization_fits(self, auth: ClerkAuth, url_kwargs: Mapping[str, Any]) -> bool:
@@ -223,7 +234,28 @@ class Requirement:
                 f"has: {', '.join(url_kwargs) or 'none'}. Name one of these, or add one to the path."
             )
         named = str(url_kwargs[str(self.organization)])
-        return auth.org_id is not None and named in (auth.org_id, auth.org_slug)
+        if auth.org_id is None:
+            return False
+        # A slug is chosen by people, and must not pass for another organisation's id.
+        return named == auth.org_id or (named == auth.org_slug and not named.startswith("org_"))
+
+    @classmethod
+    def from_keywords(cls, asked: Mapping[str, Any]) -> Self:
+        """
+        Return what the keywords of a decorator or of ``clerk_requires`` ask for.
+
+        Raises:
+            TypeError: An unknown keyword, a value of the wrong type, or None where something is asked: whoever writes
+                ``role=os.environ.get("ADMIN_ROLE")`` wants a role, and must not get a view that asks for none.
+            ValueError: See Requirement.
+        """
+        for name in _NEVER_NONE:
+            if name in asked and asked[name] is None:
+                raise TypeError(
+                    f"{name} is None, which would ask for nothing. Leave it out where nothing is meant; if the value "
+                    "comes from the environment or the settings, it is missing there."
+                )
+        return cls(**asked)
 
     @classmethod
     def from_attributes(cls, view: Any, **more: Any) -> Self:
@@ -238,20 +270,69 @@ class Requirement:
             TypeError: An attribute's name is none of ours, or a value is of the wrong type.
             ValueError: See Requirement.
         """
-        is_class = inspect.isclass(view)
-        view_class: type = view if is_class else type(view)
-        for name in attribute_names(view_class):
-            if name == f"{PREFIX}condition":
-                value = _condition(view)
-            elif is_class:
-                value = inspect.getattr_static(view, name)
-                if hasattr(value, "__get__") and not inspect.isfunction(value):
-                    continue
-            else:
-                value = getattr(view, name)
-            if value is not None:
-                more[name.removeprefix(PREFIX)] = value
-        return cls(**more)
+        return cls(**keywords_of(view), **more)
+
+
+def keywords_of(view: Any, served: Any = None) -> dict[str, Any]:
+    """
+    Return the ``clerk_…`` attributes of a view, without the prefix; those left out that ask nothing.
+
+    Args:
+        view: See Requirement.from_attributes().
+        served: The function that a URL led to, if that is known: with ``@api_view`` the attributes stand there.
+
+    Raises:
+        TypeError: An attribute's name is none of ours.
+    """
+    is_class = inspect.isclass(view)
+    view_class: type = view if is_class else type(view)
+    found = {}
+    for name in attribute_names(view_class):
+        static = inspect.getattr_static(view, name) if is_class else None
+        if name == f"{PREFIX}condition" and not isinstance(static, property):
+            value = _condition(view)
+        elif is_class:
+            value = static
+            if hasattr(value, "__get__") and not inspect.isfunction(value):
+                continue
+        else:
+            value = getattr(view, name)
+        if value is not None:
+            found[name.removeprefix(PREFIX)] = value
+    for name, value in function_attributes(view_class, served).items():
+        _check_name(name, view_class.__name__)
+        if value is not None:
+            found[name.removeprefix(PREFIX)] = value
+    return found
+
+
+def function_attributes(view_class: type, served: Any = None) -> dict[str, Any]:
+    """
+    Return the ``clerk_…`` attributes of the function that REST framework's ``@api_view`` has made this class from.
+
+    They may stand on the function itself, below the decorator, or on the view that comes of it. That is found by its
+    name, or as what is served: it need not be either, where another view calls this one.
+    """
+    if view_class.__qualname__ != "WrappedAPIView":
+        return {}
+    handlers = [vars(view_class).get(method) for method in getattr(view_class, "http_method_names", ())]
+    found = {}
+    for handler in filter(None, handlers):
+        for cell in handler.__closure__ or ():
+            found.update(clerk_names(cell.cell_contents))
+    named = getattr(sys.modules.get(view_class.__module__), view_class.__name__, None)
+    for function in (named, served):
+        while function is not None:
+            if getattr(function, "cls", None) is view_class:
+                found.update(clerk_names(function))
+            function = getattr(function, "__wrapped__", None)
+    return found
+
+
+def clerk_names(function: Any) -> dict[str, Any]:
+    """Return what stands on a function under a ``clerk_…`` name; nothing of what is no function, as a model is."""
+    own = vars(function) if inspect.isfunction(function) else {}
+    return {name: value for name, value in own.items() if name.startswith(PREFIX)}
 
 
 @lru_cache(maxsize=1024)
@@ -264,14 +345,18 @@ def attribute_names(view_class: type) -> tuple[str, ...]:
     """
     names = tuple(name for name in dir(view_class) if name.startswith(PREFIX))
     for name in names:
-        if name not in ATTRIBUTES:
-            near = difflib.get_close_matches(name, ATTRIBUTES, n=2)
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
-            raise TypeError(
-                f"{view_class.__name__}.{name} is no requirement of clerk_views.{hint} There are: "
-                f"{', '.join(sorted(ATTRIBUTES))}. What is not meant for clerk_views must have another name."
-            )
+        _check_name(name, view_class.__name__)
     return names
+
+
+def _check_name(name: str, view: str) -> None:
+    if name not in ATTRIBUTES:
+        near = difflib.get_close_matches(name, ATTRIBUTES, n=2)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise TypeError(
+            f"{view}.{name} is no requirement of clerk_views.{hint} There are: {', '.join(sorted(ATTRIBUTES))}. "
+            "What is not meant for clerk_views must have another name."
+        )
 
 
 def _condition(view: Any) -> Any:
@@ -282,8 +367,29 @@ def _condition(view: Any) -> Any:
     would a partial, from Python 3.14 on.
     """
     found = inspect.getattr_static(view, f"{PREFIX}condition")
-    is_function = inspect.isfunction(found) and len(inspect.signature(found).parameters) == 1
-    return found if is_function or isinstance(found, partial) else getattr(view, f"{PREFIX}condition")
+    if isinstance(found, partial) or (inspect.isfunction(found) and len(inspect.signature(found).parameters) < 2):
+        return found
+    if inspect.isfunction(found) and inspect.isclass(view):
+        return MethodType(found, view)  # of a view, none of which is there yet
+    return getattr(view, f"{PREFIX}condition")
+
+
+def _check_condition(condition: object) -> None:
+    if not callable(condition) or inspect.iscoroutinefunction(condition):
+        raise TypeError(
+            f"condition must be a plain function of the ClerkAuth, not {condition!r:.100}. A coroutine would count as "
+            "true before it has run."
+        )
+    try:
+        signature = inspect.signature(condition)
+    except (TypeError, ValueError):
+        return  # some that are written in C do not tell
+    try:
+        signature.bind(None)
+    except TypeError:
+        raise TypeError(
+            f"condition must be a function of the ClerkAuth alone, and {condition!r:.100} takes {signature}."
+        ) from None
 
 
 def _met(condition: Condition, auth: ClerkAuth) -> bool:
@@ -305,10 +411,20 @@ _CHECKS: Mapping[str, Callable[[object], object]] = {
 # Source: RFC 6749, section 3.3.
 _SCOPE = re.compile(r"[!#-\[\]-~]+")
 _DIMENSIONS = ("role", "permission", "feature", "plan")
-_OWN_NAMES = ("login_url", "redirect_field_name", "raise_exception")  # Django's, without the prefix
+# What a keyword asks for. None is only for who does not write it.
+_NEVER_NONE = (*_DIMENSIONS, "reverification", "accepts_token", "scopes", "condition")
+
+#: Django's own names, which have no prefix as attributes.
+OWN_NAMES = ("login_url", "redirect_field_name", "raise_exception")
 
 #: The attributes of class-based views that are ours.
-ATTRIBUTES = frozenset(PREFIX + item.name for item in fields(Requirement) if item.init and item.name not in _OWN_NAMES)
+ATTRIBUTES = frozenset(PREFIX + item.name for item in fields(Requirement) if item.init and item.name not in OWN_NAMES)
+
+#: Keywords that let more come in.
+WIDENING = ("allow_pending", "accepts_token")
+
+#: Those that ask something, unless they are None.
+ASKING = frozenset(PREFIX + name for name in _NEVER_NONE)
 
 #: What ``@clerk_optional`` asks: nothing.
 OPTIONAL = Requirement()

@@ -56,6 +56,7 @@ class Verdict(Proof):
     key_id: str | None
     key: RSAPublicKey = field(repr=False)
     seen: cookies.Seen = field(repr=False)
+    has_party: bool = True  # whether the token says which page obtained it
 
     def holds(self, ring: keys.KeyRing) -> bool:
         """Whether it still counts: the token not expired, and its key still one of Clerk's."""
@@ -75,6 +76,7 @@ class RequestState:
         carrier: ``header`` or ``cookie``: where a credential was presented; None when none was.
         headers: Name and value pairs that the response must carry, whatever the status, in this order. Each
             ``Set-Cookie`` is a header of its own, to be sent as it stands. They hold credentials.
+        arrived: Whether it is what a handshake brought that decided.
         asked: The kind of machine token that was asked for, where it is one alone.
     """
 
@@ -84,6 +86,7 @@ class RequestState:
     carrier: str | None = None
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     verdict: Proof | None = field(default=None, repr=False)
+    arrived: bool = False
     asked: str | None = None
 
     @property
@@ -156,9 +159,12 @@ class Memo:
     config: Config
     budget: Budget
     accepts: tuple[str, ...]  # the kinds of token that count for whoever asked last
+    found: tokens.Found | None = None
+    recalled: tuple[str, bytes, Verdict | None] | None = None  # see verdicts.recall()
     state: RequestState | None = None  # for these
     judged: RequestState | None = None  # of the one credential that may count
     kind: str | None = None  # of the bearer token, once looked at
+    apart: bool = False  # of handshakes, as REST framework's views are
     unavailable: ClerkUnavailable | None = None
     reported: set[tuple[int, str | None]] = field(default_factory=set)
     user: Any = None

@@ -31,7 +31,7 @@ from clerk_views.profiles import DELETED, Profile
 
 logger = logging.getLogger("clerk_views")
 
-CONFLICT_TRIES = 3
+CONFLICT_TRIES = 4
 LOCK_RETRIES = 2
 LOCK_PATIENCE = 1.0  # seconds, for all retries together
 
@@ -175,7 +175,8 @@ class _Attempt:
 
     Args:
         stranger: Nobody here has the e-mail address, as far as is known.
-        conflicts: How many attempts failed. At the last one only what makes the link is written: some column of the
+        conflicts: How many attempts failed. At the last but one the user name is made of Clerk's id, as others may be
+            after the same name at this moment. At the last one only what makes the link is written: some column of the
             project's own cannot be filled as Clerk says, and nobody shall stay outside for that.
     """
 
@@ -197,8 +198,10 @@ class _Attempt:
         self.everybody: models.QuerySet[Any] = model._base_manager.using(self.db)
         self.accounts = ClerkAccount.objects.using(self.db)
         self.again = conflicts > 0
+        self.nameless = conflicts >= CONFLICT_TRIES - 2
         self.cautious = conflicts == CONFLICT_TRIES - 1
         self.stranger = stranger
+        self.rank = rank_of(int(time.time() * 1000), b"") if profile.rank is None else profile.rank
 
     def run(self) -> Outcome:
         account = self.find_account()
@@ -207,7 +210,7 @@ class _Attempt:
                 return self.update(account)
         if account is not None and self.profile.deleted:
             raise UserNotFound
-        if account is not None and self.profile.told is not None:
+        if account is not None and self.profile.issued_at is not None:
             raise AccountRefused("user-not-found", "the Clerk user was deleted")  # his tokens outlive him by a minute
         adopted = self.find_adoptable()
         if adopted is None and self.profile.deleted:
@@ -215,10 +218,7 @@ class _Attempt:
             raise UserNotFound
         user = adopted or self.find_by_email()
         with transaction.atomic(using=self.db):
-            if account is None:
-                account = ClerkAccount(clerk_id=self.profile.id)
-            elif not self.accounts.filter(pk=account.pk, user=None).update(synced_at=timezone.now()):
-                raise ClerkAccount.DoesNotExist  # a rival's news of the deleted was first, or somebody set him free
+            account = self.take(account)
             if user is None:
                 return self.create(account)
             return self.link(user, account, by_email=adopted is None)
@@ -241,6 +241,25 @@ class _Attempt:
             return
         with transaction.atomic(using=self.db):
             self.accounts.create(clerk_id=self.profile.id, synced_at=timezone.now(), deleted=True, deactivated=True)
+
+    def take(self, account: ClerkAccount | None) -> ClerkAccount:
+        """
+        Return an account that is ours to give a user: a new one, or that of somebody who was deleted unseen.
+
+        Before all else, and without the user: from here on SQLite lets nobody else write, so what is looked up later
+        still holds when it is used. Had it been looked up first, SQLite would refuse to write at once (F-17).
+        """
+        told = {
+            "synced_at": timezone.now(),
+            "clerk_updated_at": self.profile.updated_at,
+            "claims_issued_at": self.profile.issued_at,
+            "news_rank": self.rank,
+        }
+        if account is None:
+            return self.accounts.create(clerk_id=self.profile.id, **told)
+        if not self.accounts.filter(pk=account.pk, user=None).update(**told):
+            raise ClerkAccount.DoesNotExist  # a rival's late news was first, or somebody has set him free
+        return account
 
     def find_adoptable(self) -> User | None:
         """Find the user who carries Clerk's id in a column of the project's own."""
@@ -289,7 +308,7 @@ class _Attempt:
 
     def link(self, user: User, account: ClerkAccount, *, by_email: bool) -> Outcome:
         account.user, account.linked = user, True
-        account.save(using=self.db)
+        account.save(using=self.db, update_fields=["user", "linked"])
         if by_email:
             # Looked at again under lock: he may have become staff, or another's, a moment ago.
             user = self.everybody.select_for_update().get(pk=user.pk)
@@ -330,25 +349,31 @@ class _Attempt:
         """
         Note the sync, and say whether the profile is at least as new as the last one (USR-12).
 
+        Claims are old as soon as Clerk tells of a change after their token was issued, or a younger token came by. They
+        hold no news of Clerk's back themselves: when a token was issued says nothing of when its user changed. Of the
+        deleted they say nothing, as tokens outlive their users by a minute.
+
         A deletion is noted apart, so that what is told of the user is the same whether it came before or after.
         """
         accounts = self.accounts.filter(pk=account.pk)
         now = timezone.now()
+        noted: dict[str, Any] = {"synced_at": now}
+        not_newer = models.Q()
         if self.is_final:
-            return bool(accounts.update(synced_at=now, deleted=True))
-        told_at, rank = self.profile.updated_at, self.rank()
-        if told_at is None:
-            return bool(accounts.update(synced_at=now))
-        older = models.Q(clerk_updated_at=None) | models.Q(clerk_updated_at__lt=told_at)
-        same = models.Q(news_rank=None) | models.Q(news_rank__lte=rank)
-        not_newer = older | (models.Q(clerk_updated_at=told_at) & same)
-        if accounts.filter(not_newer).update(synced_at=now, clerk_updated_at=told_at, news_rank=rank):
+            noted["deleted"] = True
+        elif self.profile.issued_at is not None:
+            noted["claims_issued_at"] = self.profile.issued_at
+            not_newer = _unknown_or_until("clerk_updated_at", self.profile.issued_at) & models.Q(deleted=False)
+            not_newer &= _unknown_or_until("claims_issued_at", self.profile.issued_at)
+        elif self.profile.updated_at is not None:
+            noted.update(clerk_updated_at=self.profile.updated_at, news_rank=self.rank)
+            # Of two pieces of news about the same change the later counts.
+            earlier = ~models.Q(clerk_updated_at=self.profile.updated_at) | _unknown_or_until("news_rank", self.rank)
+            not_newer = _unknown_or_until("clerk_updated_at", self.profile.updated_at) & earlier
+        if accounts.filter(not_newer).update(**noted):
             return True
         accounts.update(synced_at=now)
         return False
-
-    def rank(self) -> int:
-        return rank_of(int(time.time() * 1000), b"") if self.profile.rank is None else self.profile.rank
 
     def values(self, user: User) -> dict[str, Any]:
         if self.cautious or self.profile.deleted:
@@ -368,7 +393,7 @@ class _Attempt:
     def followed_name(self, user: User) -> dict[str, str] | None:
         field = self.columns.username
         wanted, explicit = wanted_name(self.profile)
-        if field is None or not explicit or self.cautious:
+        if field is None or not explicit or self.nameless:
             return None
         current = getattr(user, field.name)
         if current == wanted[: field.max_length]:
@@ -381,7 +406,7 @@ class _Attempt:
         values = self.values(user)
         name_field = self.columns.username or self.columns.login
         if name_field is not None and name_field is not self.columns.email and name_field.name not in values:
-            wanted = "" if self.cautious else wanted_name(self.profile)[0]
+            wanted = "" if self.nameless else wanted_name(self.profile)[0]
             values[name_field.name] = unique_name(name_field, wanted, self.profile.id, self.everybody)
         email_field = self.columns.email
         if email_field is not None and email_field.unique and not email_field.null:
@@ -391,12 +416,10 @@ class _Attempt:
         for name, value in values.items():
             setattr(user, name, value)
         user.set_unusable_password()
-        account.synced_at, account.clerk_updated_at = timezone.now(), self.profile.updated_at
-        account.news_rank = self.rank()
         self.follow_bans(user, account)
         user.save(using=self.db)
         account.user = user
-        account.save(using=self.db)
+        account.save(using=self.db, update_fields=["user", "deactivated"])
         return Outcome(user, created=True)
 
     def save_changes(self, user: User, account: ClerkAccount, values: dict[str, Any]) -> bool:
@@ -431,6 +454,10 @@ class _Attempt:
         changed: bool = user.is_active == barred
         user.is_active = not barred
         return changed
+
+
+def _unknown_or_until(column: str, time: int) -> models.Q:
+    return models.Q(**{column: None}) | models.Q(**{f"{column}__lte": time})
 
 
 def _same_email(one: str, other: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -234,6 +235,31 @@ def api_url(value: Any) -> str:
     return text.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_\-]*[A-Za-z0-9_])?"
+
+
+def _is_place(text: str) -> bool:
+    """Whether a text is ``host`` or ``host:port``, the host a name in ASCII or an address, as browsers send them."""
+    match = re.fullmatch(
+        rf"(?:{_LABEL}(?:\.{_LABEL})*|\[(?P<address>[0-9A-Fa-f:.]+)\])(?::(?P<port>[1-9][0-9]*))?", text
+    )
+    if match is None or int(match["port"] or 1) > 65_535:
+        return False
+    try:
+        ipaddress.IPv6Address(match["address"] or "::1")
+    except ValueError:
+        return False
+    return True
+
+
+def _is_origin(text: str) -> bool:
+    """Whether a text is an origin: a site's, or an extension's or app's of a scheme of its own, which names no host."""
+    scheme, separator, place = text.partition("://")
+    if not separator or not re.fullmatch(r"[a-z][a-z0-9+.\-]*", scheme):
+        return False
+    return _is_place(place) or (scheme not in ("http", "https") and bool(re.fullmatch(r"[A-Za-z0-9._~\-]+", place)))
+
+
 def parties(value: Any) -> tuple[str | None, ...]:
     if value is None:
         return ()
@@ -243,9 +269,7 @@ def parties(value: Any) -> tuple[str | None, ...]:
             'Write a list, for example ["https://app.example.com"].',
         )
     for party in value:
-        if party is not None and not (
-            isinstance(party, str) and re.fullmatch(r"[a-z][a-z0-9+.\-]*://[^\s/?#@\\]+", party)
-        ):
+        if party is not None and not (isinstance(party, str) and _is_origin(party)):
             raise SettingError(
                 f"has an entry that is not an origin: {quoted(party) if isinstance(party, str) else shown(party)}.",
                 "Each entry is scheme://host or scheme://host:port, without a path or a closing slash, exactly as "
@@ -356,6 +380,17 @@ def page_url(value: Any) -> str | None:
         raise SettingError(
             f"must be an absolute http(s) address or a path that starts with one '/'; it is {quoted(text)}.",
             "Write for example https://accounts.example.com/sign-in or /sign-in.",
+        )
+    return text
+
+
+def domain(value: Any) -> str | None:
+    text = plain_text(value)
+    if text is not None and not _is_place(text):
+        raise SettingError(
+            f"must be a host name; it is {quoted(text)}.",
+            "Write for example satellite.example.com, without a scheme and without a path; in development perhaps with "
+            "a port.",
         )
     return text
 

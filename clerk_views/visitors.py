@@ -64,7 +64,7 @@ def load_user(request: Any, *, offline: bool = False) -> Any:
     if memo.user_error is not None:
         raise memo.user_error
     if memo.user is None:
-        state = authenticate(request, offline=offline)
+        state = memo.state or authenticate(request, offline=offline)
         try:
             if state.verdict is None or not state.auth_if_pending_allowed.is_authenticated:
                 raise AccountRefused("session-token-missing", "nobody is signed in")
@@ -162,8 +162,17 @@ def attach(request: Any, auth: ClerkAuth | None = None) -> None:
     attach_clerk(request, auth)
     memo = memo_of(request)
     if not memo.attached:
-        memo.attached = True
         base = memo.request
+        if auth is not None and memo.state is not None and memo.state.carrier is None:
+            # Nobody has brought anything, and so nobody is there but for a session's user. Measured: a lazy user that
+            # is to say the same costs 3 µs.
+            if "user" not in base.__dict__:
+                # It loads models, too.
+                from django.contrib.auth.models import AnonymousUser
+
+                attach_user(request, AnonymousUser())
+            return
+        memo.attached = True
         memo.session_user = base.__dict__.get("user")
         memo.session_auser = base.__dict__.get("auser")
         base.user = SimpleLazyObject(_LazyUser(base))  # type: ignore[assignment]  # lazy, as Django's own

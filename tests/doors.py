@@ -123,10 +123,12 @@ _PLAIN = [
     ("/class/", "required"),
     ("/class/async/", "required"),
     ("/class/decorated/", "required"),
+    ("/class/decorated/async/", "required"),
     ("/optional/", "optional"),
     ("/optional/async/", "optional"),
     ("/class/optional/", "optional"),
     ("/class/optional/async/", "optional"),
+    ("/class/decorated/optional/async/", "optional"),
 ]
 _REST = [
     ("/api/", "required"),

@@ -200,7 +200,7 @@ def _javascript_finite(value: Any) -> bool:
 _NAME = r"[^:,]+"
 _ROLE_OR_PERMISSION_ASKED = re.compile(r"(?:org:)*(?!org:)(.+)", re.DOTALL)
 _BILLING_ASKED = re.compile(
-    r"(?:(?P<org>o|org|organization)|(?P<user>u|user)):(?P<name>[^:]+)(?::.*)?|(?P<any>[^:]+)", re.DOTALL
+    r"(?:(?P<org>o|org|organization)|(?P<user>u|user)):(?P<name>[^:]*)(?::.*)?|(?P<any>[^:]+)", re.DOTALL
 )
 
 
@@ -316,7 +316,7 @@ def _documented_billing(claims: Claims, claim: str, asked: Any) -> bool:
     if not all(map(_is_element, elements)):
         return False
     scopes = {"o", "u"} if match["any"] else {"o"} if match["org"] else {"u"}
-    name = match["any"] or match["name"]
+    name = match["any"] or match["name"] or match["org"] or match["user"]
     wanted = {f"{scope}:{name}" for scope in ("o", "u", "ou", "uo") if scopes & set(scope)}
     return name.isprintable() and not wanted.isdisjoint(elements)
 

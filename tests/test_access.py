@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -13,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import AsyncClient, Client, RequestFactory
 from django.views.debug import ExceptionReporter
 
-from clerk_views import clerk_optional
+from clerk_views import clerk_optional, clerk_required
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
 from clerk_views.testing import LocalClerk
 from clerk_views.visitors import load_user
@@ -72,6 +73,41 @@ def test_a_raising_view_raises(local_clerk: LocalClerk) -> None:
         broken(RequestFactory().get("/"))
     with pytest.raises(LookupError):
         async_to_sync(abroken)(RequestFactory().get("/"))
+
+
+@pytest.mark.parametrize("name", ["403/function", "403/afunction", "403/class"])
+def test_a_condition_may_say_no_by_permission_denied(local_clerk: LocalClerk, each_world: World, name: str) -> None:
+    """CAC-08, LOG-02: it is a requirement that was not met."""
+    token = bearer(local_clerk.token(local_clerk.add_user(email="ada@example.com")))
+    response = each_world.get(f"/condition/{name}/", headers=token)
+    assert response.status_code == 403
+    assert response.json() == {"detail": "You may not do this.", "code": "not-authorized"}  # type: ignore[attr-defined]
+    page = each_world.get(f"/condition/{name}/", headers={**token, "accept": "text/html"})
+    assert page.status_code == 403
+    assert page["Content-Type"].startswith("text/html")
+    for answered in (response, page):
+        assert {"Cookie", "Authorization"} <= set(answered["Vary"].split(", "))
+        assert answered["Cache-Control"] == "private"
+        assert b"about this visitor" not in answered.content
+
+
+@pytest.mark.parametrize("name", ["404/function", "404/afunction"])
+def test_a_condition_may_say_that_there_is_nothing(local_clerk: LocalClerk, each_world: World, name: str) -> None:
+    """CAC-08."""
+    token = bearer(local_clerk.token(local_clerk.add_user(email="ada@example.com")))
+    response = each_world.get(f"/condition/{name}/", headers=token)
+    assert response.status_code == 404
+    assert {"Cookie", "Authorization"} <= set(response["Vary"].split(", "))
+    assert response["Cache-Control"] == "private"
+
+
+def test_a_condition_that_meets_a_refused_account_says_so(local_clerk: LocalClerk) -> None:
+    def refuses(auth: Any) -> bool:
+        raise AccountRefused("link-refused", "of somebody else")
+
+    token = bearer(local_clerk.token(local_clerk.add_user(email="ada@example.com")))
+    response: Any = clerk_required(condition=refuses)(views.answer)(RequestFactory().get("/", headers=token))
+    assert json.loads(response.content) == {"detail": "You may not do this.", "code": "link-refused"}
 
 
 def test_requests_made_by_hand_work(local_clerk: LocalClerk) -> None:

@@ -17,6 +17,7 @@ from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.db import OperationalError, connection, connections, transaction
 from django.db.models import F
+from django.test import Client
 
 from clerk_views import entries
 from clerk_views.accounts import Resolved, read_user, resolve, sync_django_user
@@ -27,6 +28,7 @@ from clerk_views.freshness import Mark, Memory, flights
 from clerk_views.models import ClerkAccount
 from clerk_views.profiles import read_profile
 from clerk_views.testing import LocalClerk, LocalUser
+from clerk_views.testing.directory import user_body
 from tests.caches import BrokenCache, CountingCache
 from tests.elsewhere import run_elsewhere
 
@@ -486,7 +488,8 @@ class TestUsersFromClaims:
     def test_no_call_is_made(self, local_clerk: LocalClerk) -> None:
         resolved = ask("user_1", claims={**self.CLAIMS, "iat": 5})
         assert (resolved.source, resolved.user.email) == ("cache", "ada@example.com")  # type: ignore[attr-defined]  # the project's
-        assert ClerkAccount.objects.get().clerk_updated_at == 5000
+        account = ClerkAccount.objects.get()
+        assert (account.claims_issued_at, account.clerk_updated_at) == (5000, None)
         assert local_clerk.calls.total == 0
 
     def test_newer_tokens_tell_newer_names(self) -> None:
@@ -495,6 +498,39 @@ class TestUsersFromClaims:
         ask("user_1", claims={**self.CLAIMS, "iat": 6, "first_name": "Augusta"})
         cache.clear()
         assert ask("user_1", claims={**self.CLAIMS, "iat": 4}).user.first_name == "Augusta"  # type: ignore[attr-defined]  # likewise
+        assert ClerkAccount.objects.get().claims_issued_at == 6000
+
+    def test_claims_hold_no_news_of_clerk_s_back(self) -> None:
+        """USR-12: a change is older than the token that tells of it, and older than tokens that do not."""
+        ask("user_1", claims={"iat": 50})
+        news = user_body(id="user_1", first_name="Augusta", updated_at=49_000)
+        assert sync_django_user(news).first_name == "Augusta"
+        assert sync_django_user({**news, "first_name": "Old", "updated_at": 48_000}).first_name == "Augusta"
+        assert ClerkAccount.objects.get().clerk_updated_at == 49_000
+
+    def test_claims_from_before_a_change_do_not_undo_it(self) -> None:
+        """USR-12: a token lives for a minute after the webhook that tells of the change."""
+        sync_django_user(user_body(id="user_1", first_name="Augusta", updated_at=49_500))
+        assert ask("user_1", claims={**self.CLAIMS, "iat": 49}).user.first_name == "Augusta"  # type: ignore[attr-defined]  # likewise
+        cache.clear()
+        assert ask("user_1", claims={**self.CLAIMS, "iat": 50}).user.first_name == "Ada"  # type: ignore[attr-defined]  # likewise
+        account = ClerkAccount.objects.get()
+        assert (account.claims_issued_at, account.clerk_updated_at) == (50_000, 49_500)
+
+    def test_claims_bring_nobody_back(self) -> None:
+        """LFC-02."""
+        ask("user_1", claims={**self.CLAIMS, "iat": 50})
+        sync_django_user({"id": "user_1", "object": "user", "deleted": True})
+        cache.clear()
+        with pytest.raises(AccountRefused):
+            ask("user_1", claims={**self.CLAIMS, "iat": 60})
+
+    def test_the_api_may_take_over_from_claims(self, local_clerk: LocalClerk, ada: LocalUser, settings: Any) -> None:
+        """USR-12: the user has not changed since, but what claims left out comes in."""
+        ask(ada, claims={"iat": int(time.time()) + 60})
+        settings.CLERK_USER_SOURCE = "api"
+        cache.clear()
+        assert ask(ada).user.email == "ada@example.com"  # type: ignore[attr-defined]  # likewise
 
     def test_an_unverified_address_links_nobody(self) -> None:
         """USR-01."""
@@ -711,6 +747,31 @@ class TestRaces:
         assert len(set(outcomes)) == 8
         assert all(name.startswith(("alex", "clerk_")) for name in outcomes)
 
+    def test_many_new_users(self, local_clerk: LocalClerk, settings: Any) -> None:
+        """F-17: a morning's first sign-ins."""
+        settings.CLERK_TIMEOUT_MS = 30_000  # two cores, 64 threads
+        users = [
+            local_clerk.add_user(email=f"new{number}@example.com", username=f"new{number}") for number in range(64)
+        ]
+        waiting = list(users)
+        outcomes = at_once(64, lambda: ask(waiting.pop()).user.pk)
+        assert [outcome for outcome in outcomes if isinstance(outcome, Exception)] == []
+        assert set(outcomes) == set(User.objects.values_list("pk", flat=True))
+        assert {user.id for user in users} == set(ClerkAccount.objects.values_list("clerk_id", flat=True))
+
+    def test_many_new_users_at_a_door(self, local_clerk: LocalClerk, settings: Any) -> None:
+        """F-17: half of them with the same name, which only one can have (USR-09)."""
+        settings.CLERK_TIMEOUT_MS = 30_000
+        names = [f"alex@{number}.example" if number % 2 else f"new{number}@example.com" for number in range(32)]
+        waiting = [local_clerk.token(local_clerk.add_user(email=name)) for name in names]
+
+        def sign_in() -> int:
+            return Client().get("/required/", headers={"authorization": f"Bearer {waiting.pop()}"}).status_code
+
+        assert set(at_once(32, sign_in)) == {200}
+        assert set(User.objects.values_list("email", flat=True)) == set(names)
+        assert User.objects.values("username").distinct().count() == 32
+
     def test_one_user_is_linked_once(self, local_clerk: LocalClerk, ada: LocalUser) -> None:
         """F-18, USR-04: of two Clerk users with the address one gets it, the other none."""
         user = User.objects.create(username="ada", email="ada@example.com")
@@ -735,3 +796,7 @@ class TestOtherDatabases:
         sync = ("tests/test_sync.py::TestLinking", "tests/test_sync.py::TestKeepingInStep")
         files = ("tests/test_accounts.py::TestRaces", "tests/test_models.py", *sync)
         run_elsewhere(*files, CLERK_VIEWS_TEST_DATABASE=service)
+
+    def test_the_same_on_sqlite_as_it_comes(self) -> None:
+        """F-17: by Django's own options it refuses at once to let a reader write while somebody else does."""
+        run_elsewhere("tests/test_accounts.py::TestRaces", "-k", "many", CLERK_VIEWS_TEST_DATABASE="sqlite-as-it-comes")

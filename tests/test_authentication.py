@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import time
@@ -17,10 +18,10 @@ from django.core.exceptions import DisallowedHost, ImproperlyConfigured
 from django.http import HttpRequest
 from django.test import RequestFactory, override_settings
 
-from clerk_views import aget_clerk, authentication, get_clerk, signals
+from clerk_views import aget_clerk, authentication, get_clerk, replays, signals
 from clerk_views.authentication import aauthenticate, authenticate, is_foreign
 from clerk_views.conf import config
-from clerk_views.exceptions import AccountRefused, ClerkUnavailable
+from clerk_views.exceptions import AccountRefused, ClerkUnavailable, NotInMemory
 from clerk_views.keys import FetchedKeyRing, get_key_ring
 from clerk_views.states import RequestState, memo_of
 from clerk_views.testing import LocalClerk
@@ -363,6 +364,7 @@ def test_claims_are_json(local_clerk: LocalClerk) -> None:
 
 JUDGES = {"sync": authenticate, "async": async_to_sync(aauthenticate)}
 PAYLOAD = "/v1/clients/handshake_payload"
+DOMAINS = ("", "; Domain=app.example.com", "; Domain=example.com")
 DOCUMENT = {"sec-fetch-dest": "document"}
 SESSION_ID = "sess_b"
 
@@ -426,6 +428,11 @@ def cookies_of(state: RequestState) -> list[str]:
     return [value for name, value in state.headers if name == "Set-Cookie"]
 
 
+def row(number: str) -> pytest.MarkDecorator:
+    """Give a test the number of its row in Clerk's protocol as an id."""
+    return pytest.mark.parametrize((), [()], ids=[number])
+
+
 def said(state: RequestState) -> tuple[str, str | None]:
     return state.status, state.reason
 
@@ -436,7 +443,11 @@ class TestComingBack:
     def check(self, state: RequestState, token: str, instance: str) -> None:
         assert said(state) == ("signed-in", None)
         assert (state.token, state.carrier, state.auth.user_id) == (token, "cookie", "user_a")
-        assert cookies_of(state) == directives(token)
+        [*brought, last] = [*cookies_of(state), *([""] if instance == "development" else [])]
+        assert brought == directives(token)
+        assert re.fullmatch(
+            "" if instance == "development" else r"__clerk_handshake(_nonce)?=; Path=/; Max-Age=0", last
+        )
         assert ("Cache-Control", "no-store") in state.headers
         assert not any(name.startswith(("Access-Control", "x-clerk")) for name, _ in state.headers)
         assert state.is_handshake is (instance == "development")
@@ -445,12 +456,14 @@ class TestComingBack:
         stay = state.without_redirect()
         assert (stay.location, stay.auth, cookies_of(stay)) == (None, state.auth, cookies_of(state))
 
+    @row("10.3-step-6")
     def test_with_a_token(self, local_clerk: LocalClerk, instance: str, judge: Any) -> None:
         """10.3. Neither the times nor the parties of the outer token are looked at."""
         token = local_clerk.token("user_a")
         outer = handshake_token(local_clerk, *directives(token), exp=1, nbf=4_000_000_000, azp="x", sub=5, aud="y")
         self.check(judge(back(outer)), token, instance)
 
+    @row("10.3-step-6")
     def test_with_a_nonce(self, local_clerk: LocalClerk, instance: str, judge: Any) -> None:
         token = local_clerk.token("user_a")
         local_clerk.respond(PAYLOAD, json.dumps({"directives": directives(token)}).encode())
@@ -465,28 +478,40 @@ class TestComingBack:
         outer = handshake_token(local_clerk, *directives(token))
         self.check(judge(back(outer, cookie=held(local_clerk.token("user_b")))), token, instance)
 
-    @pytest.mark.parametrize("method", ["GET", "POST"])
-    def test_what_is_no_navigation_is_not_redirected(self, local_clerk: LocalClerk, instance: str, method: str) -> None:
-        """RED-04."""
-        outer = handshake_token(local_clerk, *directives(local_clerk.token("user_a")))
-        request = back(outer, sec_fetch_dest="empty")
-        request.method = method
-        state = authenticate(request)
-        assert (state.status, state.location, state.carrier) == ("signed-in", None, "cookie")
-        assert len(cookies_of(state)) == 3
-        assert ("Cache-Control", "no-store") in state.headers
+    @pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+    @pytest.mark.parametrize("destination", ["document", "empty"])
+    def test_what_is_no_navigation_is_judged_as_it_is(
+        self, local_clerk: LocalClerk, instance: str, judge: Any, method: str, destination: str
+    ) -> None:
+        """RED-04, RED-06: Clerk sends pages back, and nothing else. The clock's grace is for them alone, too."""
+        for age in (0, 3600):
+            token = local_clerk.token("user_a", issued_at=time.time() - age)
+            outer = handshake_token(local_clerk, *directives(token))
+            request = back(outer, sec_fetch_dest=destination)
+            request.method = method
+            state = judge(request)
+            if (method, destination, age) == ("GET", "document", 0):
+                assert state.is_signed_in
+            elif (method, destination) != ("GET", "document"):
+                assert (said(state), state.location) == (("signed-out", "session-token-and-uat-missing"), None)
+                assert cookies_of(state) == []
+            else:
+                assert state.is_signed_in is (instance == "development")
 
     @pytest.mark.parametrize("how", ["token", "nonce"])
+    @row("10.3-step-5")
     def test_signed_out_at_clerk(self, local_clerk: LocalClerk, instance: str, judge: Any, how: str) -> None:
         """10.3, step 5."""
         gone = ["__session=; Path=/; Max-Age=0", "__client_uat=0; Path=/"]
         local_clerk.respond(PAYLOAD, json.dumps({"directives": gone}).encode())
         state = judge(back(handshake_token(local_clerk, *gone)) if how == "token" else back(nonce="n0nce"))
         assert said(state) == ("signed-out", "session-token-missing")
-        assert cookies_of(state) == gone
+        assert cookies_of(state)[:2] == gone
+        assert len(cookies_of(state)) == (2 if instance == "development" else 3)
         assert state.is_handshake is (instance == "development")
         assert ("x-clerk-auth-reason", "session-token-missing") in state.headers
 
+    @row("10.3-step-5")
     def test_a_nonce_that_clerk_refuses(self, local_clerk: LocalClerk, instance: str, judge: Any) -> None:
         """10.3, step 5, but as if it had not been there: whoever can set a cookie must sign nobody out (I4)."""
         local_clerk.respond(PAYLOAD, error_body(400, "invalid_nonce"), 400)
@@ -602,18 +627,78 @@ class TestComingBack:
         state = judge(back(forged, cookie=held(good)))
         assert (state.auth.user_id, state.headers) == ("user_b", ())
 
-    def test_replayed_it_is_refused_with_its_session(
-        self, local_clerk: LocalClerk, settings: Any, judge: Any, time_machine: Any
+    @pytest.mark.parametrize("how", ["token", "nonce"])
+    @pytest.mark.parametrize("memory", ["process", "cache"])
+    def test_replayed_it_is_refused(
+        self, local_clerk: LocalClerk, instance: str, judge: Any, how: str, memory: str, time_machine: Any
     ) -> None:
-        """RED-06: the outer token has no end, the session inside has."""
-        be_production(local_clerk, settings)
-        outer = handshake_token(local_clerk, *directives(local_clerk.token("user_a", expires_in=60)))
+        """RED-06: as long as the session inside could count, which is a day longer on a development instance."""
+        token = local_clerk.token("user_a", expires_in=60)
+        local_clerk.respond(PAYLOAD, json.dumps({"directives": directives(token)}).encode())
+        outer = handshake_token(local_clerk, *directives(token)) if how == "token" else ""
+        assert judge(back(outer, nonce="n0nce")).is_signed_in
+        for later in (0, 50, 90, 86_000, 86_450, 90_000):
+            time_machine.move_to(time.time() + later)
+            if memory == "cache":
+                replays._kept.start_anew()  # as in another process
+            state = judge(back(outer, nonce="n0nce"))
+            assert (state.is_signed_in, cookies_of(state)) == (False, []), later
+            time_machine.move_to(time.time() - later)
+
+    def test_what_nobody_is_signed_in_by_may_come_twice(
+        self, local_clerk: LocalClerk, instance: str, judge: Any
+    ) -> None:
+        """Two browsers that are signed out may get the same from Clerk, to the letter."""
+        gone = ["__session=; Path=/; Max-Age=0", "__client_uat=0; Path=/"]
+        outer = handshake_token(local_clerk, *gone)
+        for _ in range(2):
+            assert cookies_of(judge(back(outer)))[:2] == gone
+
+    def test_a_cache_that_is_down_keeps_nobody_out(
+        self, local_clerk: LocalClerk, instance: str, settings: Any, judge: Any
+    ) -> None:
+        """RED-06, F-11: then it is refused a second time in the same process alone."""
+        settings.CACHES = {"default": {"BACKEND": "tests.caches.BrokenCache"}}
+        outer = handshake_token(local_clerk, *directives(local_clerk.token("user_a")))
         assert judge(back(outer)).is_signed_in
-        time_machine.move_to(time.time() + 90)
-        state = judge(back(outer))
-        assert (state.status, cookies_of(state)) == ("signed-out", [])
+        assert not judge(back(outer)).is_signed_in
+
+    def test_the_cache_is_not_asked_on_an_event_loop(self, local_clerk: LocalClerk, instance: str) -> None:
+        """CTX-02."""
+        good = local_clerk.token("user_b")
+        assert authenticate(visit(held(good))).is_signed_in
+        outer = handshake_token(local_clerk, *directives(local_clerk.token("user_a")))
+        with pytest.raises(NotInMemory):
+            authenticate(back(outer), offline=True)
+        assert authenticate(back(outer)).is_signed_in
+        # What this process knows of needs no cache.
+        assert authenticate(back(outer, cookie=held(good)), offline=True).auth.user_id == "user_b"
+
+    def test_a_leftover_of_this_host_goes(self, local_clerk: LocalClerk, settings: Any, judge: Any) -> None:
+        """SRC-06: a client_uat of the host would hide the one that Clerk sets on the domain above, for a year."""
+        be_production(local_clerk, settings)
+        settings.ALLOWED_HOSTS = ["app.example.com"]
+        names = ("__client_uat", f"__client_uat_{suffix()}")
+        session = f"__session_{suffix()}={local_clerk.token('user_a')}"
+        hidden = "; ".join([session, *(f"{name}={value}" for name in names for value in (0, 9))])
+        assert judge(visit(hidden, host="app.example.com")).reason == "session-token-but-no-client-uat"
+        brought = [f"{session}; Path=/", f"{names[0]}=9; Path=/", f"{names[1]}=9; Path=/; Domain=example.com"]
+        state = judge(back(handshake_token(local_clerk, *brought), cookie=hidden, host="app.example.com"))
+        assert state.is_signed_in
+        above = [f"__clerk_handshake=; Path=/; Max-Age=0{of}" for of in DOMAINS]
+        assert cookies_of(state) == [f"{names[1]}=; Path=/; Max-Age=0", *brought, *above]
+
+    def test_a_cookie_that_clerk_removes_itself_is_left_to_it(
+        self, local_clerk: LocalClerk, settings: Any, judge: Any
+    ) -> None:
+        be_production(local_clerk, settings)
+        brought = [*directives(local_clerk.token("user_a")), "__clerk_handshake=; Path=/; Domain=testserver; Max-Age=0"]
+        outer = handshake_token(local_clerk, *brought)
+        state = judge(back(outer, cookie="__clerk_handshake_nonce=not/one"))
+        assert cookies_of(state) == [*brought, "__clerk_handshake_nonce=; Path=/; Max-Age=0"]
 
     @pytest.mark.parametrize("age", [-80_000, 80_000])
+    @row("10.3-step-6")
     def test_a_wrong_clock_is_forgiven_on_development(
         self, local_clerk: LocalClerk, judge: Any, age: int, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -639,7 +724,7 @@ class TestComingBack:
         token = local_clerk.token("user_a", sts="pending")
         state = judge(back(handshake_token(local_clerk, *directives(token))))
         assert (state.is_signed_in, state.auth.status) == (True, "pending")
-        assert cookies_of(state) == directives(token)
+        assert cookies_of(state)[:3] == directives(token)
 
 
 class TestCookies:
@@ -837,7 +922,7 @@ class TestCookies:
         state = judge(visit("__client_uat=5; __clerk_db_jwt=d", **{name: "evil.example"}))
         query = parse_qs(urlsplit(state.location or "").query)
         assert query["redirect_url"] == ["http://testserver/page/?x=1"]
-        assert (state.location or "").startswith(f"{local_clerk.url}/v1/client/handshake?")
+        assert (state.location or "").startswith(f"{local_clerk.url}/__clerk/v1/client/handshake?")
 
     def test_a_host_that_is_not_allowed_is_a_400(self, local_clerk: LocalClerk, settings: Any, judge: Any) -> None:
         """RED-02: Django's own error, which it answers with 400."""
@@ -974,17 +1059,20 @@ class TestRefresh:
         reason: str = page.reason
         return reason.removeprefix("session-token-expired-refresh-")
 
-    def test_11_non_eligible_non_get(self, local_clerk: LocalClerk, judge: Any) -> None:
+    @row("11-row-1")
+    def test_non_eligible_non_get(self, local_clerk: LocalClerk, judge: Any) -> None:
         state = judge(visit(self.cookie(self.expired(local_clerk)), method="POST"))
         assert said(state) == ("signed-out", "session-token-expired-refresh-non-eligible-non-get")
 
-    def test_11_non_eligible_no_refresh_cookie(self, local_clerk: LocalClerk, judge: Any) -> None:
+    @row("11-row-1")
+    def test_non_eligible_no_refresh_cookie(self, local_clerk: LocalClerk, judge: Any) -> None:
         expired = self.expired(local_clerk)
         assert self.why(judge, lambda more: visit(held(expired, 1, "__refresh=r", "__refresh_evil=r"), **more)) == (
             "non-eligible-no-refresh-cookie"
         )
 
-    def test_11_missing_api_client(self, local_clerk: LocalClerk, settings: Any, judge: Any) -> None:
+    @row("11-row-2")
+    def test_missing_api_client(self, local_clerk: LocalClerk, settings: Any, judge: Any) -> None:
         settings.CLERK_JWT_KEY = local_clerk.signing_key.public_pem
         settings.CLERK_SECRET_KEY = ""
         settings.CLERK_USER_SOURCE = "claims"
@@ -992,7 +1080,8 @@ class TestRefresh:
         assert self.why(judge, lambda more: visit(self.cookie(expired), **more)) == "missing-api-client"
 
     @pytest.mark.parametrize("sid", ["../users", 5, "", "a/b", "x" * 300])
-    def test_11_expired_session_token_missing_sid_claim(self, local_clerk: LocalClerk, judge: Any, sid: Any) -> None:
+    @row("11-row-3")
+    def test_expired_session_token_missing_sid_claim(self, local_clerk: LocalClerk, judge: Any, sid: Any) -> None:
         """TOK-10: it would be a part of a path."""
         expired = self.expired(local_clerk, sid=sid)
         assert self.why(judge, lambda more: visit(self.cookie(expired), **more)) == (
@@ -1000,27 +1089,31 @@ class TestRefresh:
         )
 
     @pytest.mark.parametrize("fault", ["down", "slow"])
-    def test_11_fetch_error(self, local_clerk: LocalClerk, settings: Any, judge: Any, fault: str) -> None:
+    @row("11-row-4")
+    def test_fetch_error(self, local_clerk: LocalClerk, settings: Any, judge: Any, fault: str) -> None:
         settings.CLERK_TIMEOUT_MS = 300
         expired = self.expired(local_clerk)
         authenticate(visit(held(local_clerk.token("user_b"))))
         getattr(local_clerk.faults, fault)(**{"path": "/v1/sessions", **({"seconds": 2} if fault == "slow" else {})})
         assert self.why(judge, lambda more: visit(self.cookie(expired), **more)) == "fetch-error"
 
-    def test_11_the_first_error_code(self, local_clerk: LocalClerk, judge: Any) -> None:
+    @row("11-row-5")
+    def test_the_first_error_code(self, local_clerk: LocalClerk, judge: Any) -> None:
         expired = self.expired(local_clerk)
         local_clerk.faults.status(401, body=error_body(401, "refresh_denied"), path="/v1/sessions")
         assert self.why(judge, lambda more: visit(self.cookie(expired), **more)) == "refresh_denied"
         assert local_clerk.calls.count("/v1/sessions/{id}/refresh") == 1
 
     @pytest.mark.parametrize("status", [500, 404])
-    def test_11_unexpected_bapi_error(self, local_clerk: LocalClerk, judge: Any, status: int) -> None:
+    @row("11-row-6")
+    def test_unexpected_bapi_error(self, local_clerk: LocalClerk, judge: Any, status: int) -> None:
         expired = self.expired(local_clerk)
         local_clerk.faults.status(status, body=b"{}", path="/v1/sessions")
         assert self.why(judge, lambda more: visit(self.cookie(expired), **more)) == "unexpected-bapi-error"
 
     @pytest.mark.parametrize("kind", ["forged", "expired", "other site", "none", "cleared"])
-    def test_11_invalid_session_token(self, local_clerk: LocalClerk, judge: Any, kind: str) -> None:
+    @row("11-row-7")
+    def test_invalid_session_token(self, local_clerk: LocalClerk, judge: Any, kind: str) -> None:
         """RED-06: verified like any other."""
         expired = self.expired(local_clerk)
         token = {
@@ -1034,7 +1127,8 @@ class TestRefresh:
         assert self.why(judge, lambda more: visit(self.cookie(expired), **more)) == "invalid-session-token"
 
     @pytest.mark.parametrize("kind", ["empty", "another cookie", "another domain"])
-    def test_11_unexpected_sdk_error(self, local_clerk: LocalClerk, judge: Any, kind: str) -> None:
+    @row("11-row-8")
+    def test_unexpected_sdk_error(self, local_clerk: LocalClerk, judge: Any, kind: str) -> None:
         """RED-07."""
         expired, new = self.expired(local_clerk), local_clerk.token("user_a")
         bad = {"another cookie": ["sessionid=1"], "another domain": ["__client_uat=1; Domain=evil.example"]}

@@ -2,7 +2,7 @@
 What a session token grants beyond who, and that oddities grant nothing. Threats: ORG-01 to ORG-05, ORG-07, I8.
 
 Beside the tables, tests/second_reading.py reads every token twice more, over generated sets of claims: as many as
-CLERK_VIEWS_CLAIM_SETS says.
+CLERK_VIEWS_CLAIM_SETS says. Every run of the tests takes some thousand; ``tox -e million`` takes a million.
 """
 
 from __future__ import annotations
@@ -462,11 +462,17 @@ class TestHas:
         assert decode({"v": 2, {"feature": "fea", "plan": "pla"}[dimension]: listed}).has(**{dimension: asked}) is holds
 
     def test_what_looks_like_a_scope_may_be_a_name(self) -> None:
-        """A known quirk of Clerk's is not followed: "org:" asks for a feature of no name, not for one named org."""
-        authorization = decode({"v": 2, "fea": "o:org,u:user"})
+        """As at Clerk, "org:" asks for a feature that is named org; where a view is defined it is a mistake."""
+        authorization = decode({"v": 2, "fea": "o:org,u:user,o:docs", "pla": "u:u"})
         assert authorization.has(feature="org")
         assert authorization.has(feature="user:user")
-        assert not authorization.has(feature="org:")
+        assert authorization.has(feature="org:")
+        assert authorization.has(feature="org::docs")
+        assert authorization.has(feature="user:")
+        assert authorization.has(plan="u:")
+        for other in ("o:", "organization:", "u:", "docs:", ":", ":org", "uo:"):
+            assert not authorization.has(feature=other), other
+        assert not decode({"v": 2, "fea": "o:docs"}).has(feature="org:")
 
 
 ODD_LEVELS: list[Any] = [None, 1, ["second_factor"], {}, ""]
@@ -555,6 +561,26 @@ class TestReverification:
         assert parsed.asked == asked
         assert parse_reverification(parsed) is parsed
 
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            Reverification("nonsense", 1e9),
+            Reverification("second_factor", 0),
+            Reverification("second_factor", math.nan),
+            Reverification("second_factor", 10, preset="paranoid"),
+            Reverification("first_factor", 10, preset="strict"),
+            Reverification("second_factor", 99_999, preset="strict"),
+            Reverification("second_factor", 10, preset=""),
+            Reverification("second_factor", 10, preset=["strict"]),  # type: ignore[arg-type]
+            Reverification(["second_factor"], 10),  # type: ignore[arg-type]
+        ],
+        ids=repr,
+    )
+    def test_one_made_by_hand_is_looked_at(self, odd: Reverification) -> None:
+        with pytest.raises(ValueError, match="reverification"):
+            parse_reverification(odd)
+        assert not decode({"fva": [0, 0]}).has(reverification=odd)
+
     @pytest.mark.parametrize("name", PRESETS)
     def test_preset_is_repeated_by_its_name(self, name: str) -> None:
         """Clerk's browser helper wants to hear what was asked."""
@@ -588,6 +614,27 @@ class TestDefinition:
         with pytest.raises(ValueError, match=f"names no {name}"):
             self.CHECKS[name](value)
         assert not decode(ADMIN).has(**{name: value})
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            *itertools.product(
+                ["role"], [" org:admin", "org:admin ", "org:admin\n", "admin,owner", "org: admin", "\x00"]
+            ),
+            *itertools.product(["permission"], ["org:a:b ", "org:a:b,org:a:c", "org:a", "a", "org:a:b:c", "org::b"]),
+            *itertools.product(["permission"], ["org:a:", "org:a:b\n", ":b"]),
+            *itertools.product(["feature", "plan"], ["a,b", "org:a,org:b", "org:a ", " a", "org:a\n", "user:a\t"]),
+        ],
+    )
+    def test_text_that_no_key_of_clerk_s_looks_like(self, name: str, value: str) -> None:
+        with pytest.raises(ValueError, match=f"names no {name}"):
+            self.CHECKS[name](value)
+
+    @pytest.mark.parametrize("value", ["org:sys_memberships:manage", "sys_domains:read", "org:sys_profile:delete"])
+    def test_permissions_that_are_in_no_token(self, value: str) -> None:
+        """Source: Clerk, "Roles and permissions"."""
+        with pytest.raises(ValueError, match="system permission"):
+            check_permission(value)
 
     @pytest.mark.parametrize("name", ["feature", "plan"])
     def test_permission_where_a_feature_is_asked_for(self, name: str) -> None:
@@ -713,7 +760,7 @@ def _generated(random: random.Random) -> Iterator[tuple[dict[str, Any], list[dic
 
     def billing() -> Any:
         scope = pick(["", "", "o:", "org:", "organization:", "u:", "user:", "uo:", "x:", ":"])
-        return seldom(f"{scope}{name()}", "org:a:b", "org:", "a:")
+        return seldom(f"{scope}{name()}", "org:a:b", "org:", "o:", "u:", "org::a", "a:")
 
     def reverification() -> Any:
         own = {"level": pick(LEVELS), "afterMinutes": pick([1, 6, 10, 9.75, 60, 99_999])}

@@ -1,7 +1,7 @@
 """
 ``ClerkBackend``: Django's questions about permissions, answered from the current request's token and no other.
 
-Threats: CTX-01, LFC-05, ORG-01, CAC-03.
+Threats: CTX-01, CTX-02, LFC-05, ORG-01, CAC-03.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.decorators import permission_required
 from django.contrib.auth.mixins import PermissionRequiredMixin
 from django.contrib.auth.models import AnonymousUser, Permission
+from django.core.exceptions import SynchronousOnlyOperation
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template import Context, Template
 from django.test import RequestFactory
@@ -26,6 +27,7 @@ from django.urls import path
 from django.views import View
 
 from clerk_views import clerk_optional, clerk_required
+from clerk_views.mixins import ClerkLoginRequiredMixin
 from clerk_views.testing import LocalClerk, LocalUser
 from clerk_views.visitors import attach, load_user
 from tests.conftest import World
@@ -230,6 +232,24 @@ async def asynchronous(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"may": await user.ahas_perm(CREATE), "at once": user.has_perm(CREATE)})
 
 
+@permission_required(CREATE, raise_exception=True)
+async def adecorated(request: HttpRequest) -> HttpResponse:
+    return JsonResponse({"may": True})
+
+
+@clerk_required
+async def at_once(request: HttpRequest) -> HttpResponse:
+    return JsonResponse({"may": request.user.has_perm(CREATE)})
+
+
+class AsyncMixed(ClerkLoginRequiredMixin, PermissionRequiredMixin, View):
+    permission_required = CREATE
+    raise_exception = True
+
+    async def get(self, request: HttpRequest) -> HttpResponse:
+        return JsonResponse({"may": True})
+
+
 @clerk_required
 def templated(request: HttpRequest) -> HttpResponse:
     text = (
@@ -248,6 +268,9 @@ URLS.urlpatterns = [  # type: ignore[attr-defined]  # a module takes any
     path("decorated", decorated),
     path("mixed", Mixed.as_view()),
     path("async", asynchronous),
+    path("adecorated", adecorated),
+    path("at-once", at_once),
+    path("async-mixed", AsyncMixed.as_view()),
     path("templated", templated),
 ]
 
@@ -269,6 +292,43 @@ def test_django_s_decorator_and_mixin_ask_it(local_clerk: LocalClerk, ada: Local
 def test_async_views_ask_it(site: World, member: str) -> None:
     answer: Any = site.get("/async", headers={"authorization": member})
     assert answer.json() == {"may": True, "at once": True}
+
+
+@pytest.fixture(params=["model first", "clerk first"])
+def order(request: pytest.FixtureRequest, settings: Any) -> str:
+    if request.param == "clerk first":
+        settings.AUTHENTICATION_BACKENDS = settings.AUTHENTICATION_BACKENDS[::-1]
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("order")
+def test_django_s_decorator_asks_it_for_async_views(
+    local_clerk: LocalClerk, ada: LocalUser, site: World, member: str
+) -> None:
+    """CTX-02: without a query on the event loop, whichever backend stands first."""
+    nobody_s = "Bearer " + local_clerk.token(ada, org_id="org_1", org_permissions=[DELETE])
+    assert site.get("/adecorated", headers={"authorization": member}).status_code == 200
+    assert site.get("/adecorated", headers={"authorization": nobody_s}).status_code == 403
+    assert site.get("/adecorated").status_code == 403
+
+
+@pytest.mark.parametrize("where", ["/at-once", "/async-mixed"])
+def test_without_await_an_event_loop_allows_what_needs_no_query(
+    local_clerk: LocalClerk, ada: LocalUser, site: World, member: str, order: str, where: str
+) -> None:
+    """CTX-02: ModelBackend always reads; so what ClerkBackend, standing first, does not grant, raises as well."""
+    nobody_s = "Bearer " + local_clerk.token(ada, org_id="org_1", org_permissions=[DELETE])
+
+    def get(authorization: str) -> int:
+        return site.get(where, headers={"authorization": authorization}).status_code
+
+    if order == "clerk first":
+        assert get(member) == 200
+    else:
+        with pytest.raises(SynchronousOnlyOperation):
+            get(member)
+    with pytest.raises(SynchronousOnlyOperation):
+        get(nobody_s)
 
 
 def test_templates_ask_it(site: World, member: str) -> None:

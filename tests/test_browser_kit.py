@@ -65,6 +65,12 @@ def test_scripts_see_a_browser_that_nobody_steers(browser: Browser, page: str) -
     assert not browser.run("navigator.webdriver")
 
 
+def test_names_under_test_are_those_of_this_machine(browser: Browser, page: str) -> None:
+    browser.open(page.replace("127.0.0.1", "app.example.test"))
+    assert browser.wait_for("window.later") == "now"
+    assert browser.run("location.hostname") == "app.example.test"
+
+
 def test_nothing_leaves_this_machine(browser: Browser, page: str) -> None:
     browser.open(page)
     assert browser.run("fetch('https://example.com/').then(() => 'answered', String)") == "TypeError: Failed to fetch"

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,8 @@ from pathlib import Path
 import run
 site = socket.socket(fileno=int(sys.argv[1]))
 run.prepare_site(site.getsockname()[1], Path(sys.argv[2]), json.load(sys.stdin))
+from django.core.checks import run_checks
+assert not [problem for problem in run_checks(tags=["clerk_views"]) if problem.is_serious()], run_checks()
 run.web_server().run(sockets=[site])
 """
 
@@ -94,29 +96,34 @@ def serving(listener: socket.socket, database: Path, settings: dict[str, Any]) -
 
 class World:
     """
-    The stand-in, and where sites can be opened: one under 127.0.0.1, and one under localhost, which is another site.
+    The stand-in, and where two sites can be opened: under 127.0.0.1 and under localhost, or under names of a domain.
 
-    Cookies belong to host names, so to a browser these two are as far from each other as two domains.
+    Cookies belong to host names, so to a browser the first two are as far from each other as two domains.
     """
 
     def __init__(self, clerk: LocalClerk, folder: Path, ports: dict[str, socket.socket]) -> None:
         self.clerk = clerk
         self.origins = {host: f"http://{host}:{port.getsockname()[1]}" for host, port in ports.items()}
-        self.url = self.origins["127.0.0.1"]
+        self.url = next(iter(self.origins.values()))
         self._folder = folder
         self._ports = ports
 
-    def serve(self, host: str = "127.0.0.1", **settings: Any) -> AbstractContextManager[None]:
-        """Serve the demo under a host name."""
+    def serve(self, host: str | None = None, **settings: Any) -> AbstractContextManager[None]:
+        """Serve the demo under a host name, the first one by default."""
+        host = host or next(iter(self.origins))
         # Without leeway, so that a token expires when it says so.
-        settings = RUN["stand_in_settings"](self.clerk) | {"CLERK_CLOCK_SKEW_IN_MS": 0} | settings
+        settings = (
+            RUN["stand_in_settings"](self.clerk)
+            | {"CLERK_CLOCK_SKEW_IN_MS": 0, "ALLOWED_HOSTS": ["127.0.0.1", host]}
+            | settings
+        )
         return serving(self._ports[host], self._folder / f"{host}.sqlite3", settings)
 
 
 @contextmanager
-def world(folder: Path, **options: Any) -> Iterator[World]:
+def world(folder: Path, names: Sequence[str] = ("127.0.0.1", "localhost"), **options: Any) -> Iterator[World]:
     with open_port() as here, open_port() as there:
-        ports = {"127.0.0.1": here, "localhost": there}
+        ports = dict(zip(names, (here, there), strict=True))
         origins = [f"http://{host}:{port.getsockname()[1]}" for host, port in ports.items()]
         with LocalClerk(parties=origins, **options) as clerk:
             yield World(clerk, folder, ports)
@@ -137,7 +144,7 @@ def clerk(site: World) -> Iterator[LocalClerk]:
 
 @pytest.fixture
 def ada(clerk: LocalClerk) -> LocalUser:
-    return clerk.add_user(first_name="Ada", image_url="")
+    return clerk.add_user(first_name="Ada")
 
 
 def press(browser: Browser, text: str) -> None:
@@ -148,12 +155,18 @@ def press(browser: Browser, text: str) -> None:
     browser.wait_for("!window.isTheOldPage && document.readyState === 'complete'")
 
 
+def choose(browser: Browser, user: LocalUser) -> None:
+    """On the page of the stand-in, choose who to be, and wait until that has led elsewhere."""
+    origin = browser.run("location.origin")
+    browser.run("void document.querySelector(arguments[0]).click()", f'button[value="{user.id}"]')
+    browser.wait_for("location.origin !== arguments[0] && document.readyState === 'complete'", origin)
+
+
 def sign_in(browser: Browser, site: World, user: LocalUser, path: str = "/required/") -> None:
     """Open a page that wants a user, choose one at the stand-in, and come back."""
     browser.open(f"{site.url}{path}")
     assert browser.url.startswith(f"{site.clerk.url}/sign-in?")
-    browser.run("void document.querySelector(arguments[0]).click()", f'button[value="{user.id}"]')
-    browser.wait_for("location.origin === arguments[0] && document.readyState === 'complete'", site.url)
+    choose(browser, user)
 
 
 def heading(browser: Browser) -> Any:
@@ -354,6 +367,130 @@ def test_a_satellite_learns_from_the_primary_site_who_is_signed_in(
             assert browser.errors == []
 
 
+@pytest.mark.parametrize("page", ["clerk/sign-in/", "sign-in"], ids=["by-the-primary", "at-once"])
+@pytest.mark.parametrize("production", KINDS)
+def test_who_signs_in_from_a_satellite_is_signed_in_at_both_sites(
+    browser: Browser, tmp_path: Path, production: bool, page: str
+) -> None:
+    """Without automatic syncing, which is the default: the satellite asks nobody about strangers."""
+    with world(tmp_path, production=production) as site:
+        primary, satellite = site.url, site.origins["localhost"]
+        as_satellite = {"CLERK_IS_SATELLITE": True, "CLERK_SIGN_IN_URL": f"{primary}/clerk/sign-in/"}
+        if page == "sign-in":
+            as_satellite["CLERK_SIGN_IN_URL"] = f"{site.clerk.url}/sign-in"
+        ada = site.clerk.add_user(first_name="Ada")
+        with site.serve(), site.serve("localhost", **as_satellite):
+            browser.open(f"{satellite}/optional/")
+            assert heading(browser) == "Hello, stranger."
+
+            browser.open(f"{satellite}/required/?page=2")
+            assert browser.url.startswith(f"{site.clerk.url}/sign-in?")
+            choose(browser, ada)
+
+            assert heading(browser).startswith("Hello, ")
+            assert browser.url.startswith(f"{satellite}/required/?page=2")
+            browser.open(f"{satellite}/whoami/")
+            assert heading(browser) == "You are Ada"
+            browser.open(f"{primary}/whoami/")
+            assert heading(browser) == "You are Ada"
+            assert len(site.clerk.sessions(ada)) == 1
+            assert browser.errors == []
+
+
+@pytest.mark.parametrize("production", KINDS)
+def test_whoever_signs_in_on_the_primary_s_own_page_comes_back_to_the_satellite(
+    browser: Browser, tmp_path: Path, clerk_packages: Path, production: bool
+) -> None:
+    """With Clerk's component there, which by itself leads to no other origin than its page's."""
+    with world(tmp_path, production=production, packages=clerk_packages) as site:
+        primary, satellite = site.url, site.origins["localhost"]
+        own_page = {"CLERK_SIGN_IN_URL": "/sign-in/", "CLERK_SIGN_UP_URL": None, "ROOT_URLCONF": "tests.component_urls"}
+        as_satellite = {
+            "CLERK_IS_SATELLITE": True,
+            "CLERK_SIGN_IN_URL": f"{primary}/sign-in/",
+            # Under the satellite's own name, or else what clerk-js asks there comes without cookies.
+            "CLERK_PROXY_URL": site.clerk.settings()["CLERK_PROXY_URL"].replace("127.0.0.1", "localhost"),
+        }
+        ada = site.clerk.add_user(first_name="Ada", email="ada@example.com")
+        with site.serve(**own_page), site.serve("localhost", **as_satellite):
+            browser.open(f"{satellite}/required/?page=2")
+            assert browser.url.startswith(f"{primary}/sign-in/?")
+
+            browser.fill_in("ada@example.com")
+
+            # clerk-js takes from the address what was said in it.
+            browser.wait_for("location.href === arguments[0] && window.Clerk?.user", f"{satellite}/required/?page=2")
+            assert heading(browser).startswith("Hello, ")
+            browser.wait_for("document.querySelector('.account .cl-userButtonTrigger')")
+            browser.open(f"{satellite}/whoami/")
+            assert heading(browser) == "You are Ada"
+            browser.open(f"{primary}/members/")
+            assert heading(browser) == f"Hello, {ada.id}"
+            assert len(site.clerk.sessions(ada)) == 1
+            assert browser.errors == []
+
+
+@pytest.fixture
+def domain(tmp_path: Path) -> Iterator[World]:
+    """The demo twice, under two names of one domain, where the stand-in has a name too: as in production."""
+    names = ("app.example.test", "docs.example.test")
+    plain = {"SECURE_CROSS_ORIGIN_OPENER_POLICY": None}  # browsers want https for it, and say so
+    with (
+        world(tmp_path, names, production=True, host="clerk.example.test") as there,
+        there.serve(names[0], **plain),
+        there.serve(names[1], **plain),
+    ):
+        yield there
+
+
+def test_after_signing_out_here_and_in_again_a_page_costs_no_detour(browser: Browser, domain: World) -> None:
+    """Clerk's word of who changed last is a cookie of the whole domain, beside which no other of ours may stand."""
+    clerk = domain.clerk
+    ada = clerk.add_user(first_name="Ada")
+    for _ in range(2):
+        sign_in(browser, domain, ada)
+        assert heading(browser).startswith("Hello, ")
+        assert browser.cookies["__client_uat"]["domain"] == ".example.test"
+        forget_detours(browser)
+        clerk.calls.reset()
+        browser.open(f"{domain.url}/whoami/")
+        assert heading(browser) == "You are Ada"
+        browser.open(f"{domain.url}/required/")
+        assert heading(browser).startswith("Hello, ")
+        assert clerk.calls.count("/v1/client/handshake") == 0
+
+        press(browser, "Sign out")
+
+        assert browser.run("document.querySelector('.state .big').textContent") == "Nobody yet"
+        assert clerk.sessions(ada) == []
+        browser.open(f"{domain.url}/optional/")
+        assert heading(browser) == "Hello, stranger."
+        forget_detours(browser)
+    assert browser.errors == []
+
+
+def test_sites_under_one_domain_know_the_same_visitor(browser: Browser, domain: World) -> None:
+    other = domain.origins["docs.example.test"]
+    ada = domain.clerk.add_user(first_name="Ada")
+    sign_in(browser, domain, ada)
+
+    browser.open(f"{other}/whoami/")
+    assert heading(browser) == "You are Ada"
+    press(browser, "Sign out")
+    assert browser.url == f"{other}/"
+    browser.open(f"{domain.url}/optional/")
+
+    assert heading(browser) == "Hello, stranger."
+
+
+def test_step_up_works_under_a_shared_domain(browser: Browser, domain: World) -> None:
+    ada = domain.clerk.add_user(first_name="Ada")
+    sign_in(browser, domain, ada, "/step-up/")
+    press(browser, "Let an hour pass, or verify again")
+    press(browser, "As if an hour had passed")
+    assert (browser.url, heading(browser)) == (f"{domain.url}/step-up/", "Prove that it is you")
+
+
 @pytest.fixture(params=KINDS)
 def scripted(request: pytest.FixtureRequest, tmp_path: Path, clerk_packages: Path) -> Iterator[World]:
     """The demo with Clerk's own JavaScript on its pages."""
@@ -365,7 +502,7 @@ def scripted(request: pytest.FixtureRequest, tmp_path: Path, clerk_packages: Pat
 
 def test_clerks_own_script_keeps_the_session_fresh_on_a_page(browser: Browser, scripted: World) -> None:
     clerk = scripted.clerk
-    ada = clerk.add_user(first_name="Ada", image_url="")
+    ada = clerk.add_user(first_name="Ada")
     sign_in(browser, scripted, ada)
     browser.wait_for("document.querySelector('.account .cl-userButtonTrigger')")
     first = browser.cookies["__session"]["value"]

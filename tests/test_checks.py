@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.core.checks import CheckMessage, Tags, run_checks
 from django.core.checks.registry import registry
+from django.http import HttpResponse
 from django.test import override_settings
 from django.urls import include, path
 from django.views import View
@@ -304,12 +305,12 @@ def test_no_text_shows_a_secret(secret: str, wrap: Callable[[str], Any]) -> None
     assert not [text for text in _texts(wrap(secret)) if "CANARY" in text]
 
 
-def checked(*views: Any) -> list[CheckMessage]:
+def checked(*views: Any, check_id: str = "E048") -> list[CheckMessage]:
     """Return what the checks find in these views of REST framework or Django."""
     urls = ModuleType("urls_of_a_check")
     urls.urlpatterns = [path("inner/", include([path(f"{n}", view) for n, view in enumerate(views)]))]  # type: ignore[attr-defined]
     with override_settings(ROOT_URLCONF=urls):
-        return [problem for problem in run_checks(tags=["clerk_views"]) if problem.id == "clerk_views.E048"]
+        return [problem for problem in run_checks(tags=["clerk_views"]) if problem.id == f"clerk_views.{check_id}"]
 
 
 class TestViews:
@@ -333,9 +334,11 @@ class TestViews:
 
         composed = self.make(~IsAdminUser | IsClerkAuthenticated & IsAdminUser, clerk_plan="user:pro")
         dynamic = self.make(clerk_role=property(lambda view: view.kwargs["role"]))
-        own = self.make(IsAdminUser, clerk_role="org:admin", get_permissions=lambda view: [])
+        by_request = lambda view: [] if view.request.user else [IsAdminUser()]  # noqa: E731
+        own = self.make(IsAdminUser, clerk_role="org:admin", get_permissions=by_request)
         assert checked(*(view.as_view() for view in (self.make(clerk_role="org:admin"), composed, dynamic, own))) == []
         assert checked(lambda request: None, View.as_view()) == []
+        assert checked(self.make(IsAdminUser, clerk_role=None).as_view()) == []
 
     @pytest.mark.parametrize(
         ("attributes", "said"),
@@ -364,6 +367,126 @@ class TestViews:
         for view in (self.make(IsAuthenticated, clerk_role="org:admin"), composed, django_s):
             [problem] = checked(view.as_view())
             assert "nobody reads" in problem.msg
+
+    @pytest.mark.parametrize("name", ["clerk_role", "clerk_rol", "clerk_anything"])
+    def test_what_nobody_asks_by_whatever_name(self, name: str) -> None:
+        from rest_framework.permissions import IsAuthenticated
+
+        [problem] = checked(self.make(IsAuthenticated, **{name: "org:admin"}).as_view())
+        assert f"Orders.{name} asks something that nobody reads" in problem.msg
+
+    def test_permissions_that_are_chosen(self) -> None:
+        """As far as that can be seen without a request."""
+        from rest_framework.permissions import IsAuthenticated
+        from rest_framework.viewsets import ViewSet
+
+        from clerk_views.drf import IsClerkAuthenticated
+
+        other = self.make(clerk_role="org:admin", get_permissions=lambda view: [IsAuthenticated()])
+        [problem] = checked(other.as_view())
+        assert "nobody reads" in problem.msg
+        one: Any = lambda view: [IsClerkAuthenticated() if view.action == "list" else IsAuthenticated()]  # noqa: E731
+        members = {"get_permissions": one, "clerk_role": "org:admin", "list": None, "create": None}
+        orders: Any = type("Orders", (ViewSet,), members)
+        assert checked(orders.as_view({"get": "list", "post": "create"})) == []
+        [problem] = checked(orders.as_view({"post": "create"}))
+        assert "nobody reads" in problem.msg
+        wrong: Any = type("Orders", (orders,), {"clerk_role": ""})
+        [problem] = checked(wrong.as_view({"get": "list"}))
+        assert "role" in problem.msg
+
+    def test_every_permission_of_ours_reads_them(self) -> None:
+        from clerk_views.drf import IsClerkAuthenticated, clerk_requires
+
+        asks = clerk_requires(plan="user:pro")
+        assert checked(self.make(asks, clerk_role="org:admin").as_view()) == []
+        [problem] = checked(self.make(asks | IsClerkAuthenticated, clerk_rol="org:admin").as_view())
+        assert "Did you mean clerk_role" in problem.msg
+        by_key = clerk_requires(accepts_token="api_key")
+        [problem] = checked(self.make(by_key, clerk_role="org:admin").as_view())
+        assert "nobody could ever come in" in problem.msg
+
+    def test_functions(self) -> None:
+        """On those of @api_view they are read, on others not."""
+        from rest_framework.decorators import api_view, permission_classes
+        from rest_framework.permissions import IsAuthenticated
+
+        from clerk_views import clerk_required
+        from clerk_views.drf import IsClerkAuthenticated
+
+        def function(permission: Any, **attributes: Any) -> Any:
+            view = api_view(["GET"])(permission_classes([permission])(lambda request: HttpResponse()))
+            vars(view).update(attributes)
+            return view
+
+        assert checked(function(IsClerkAuthenticated, clerk_role="org:admin")) == []
+        [problem] = checked(function(IsClerkAuthenticated, clerk_role="org:"))
+        assert "names no role" in problem.msg
+        [problem] = checked(function(IsClerkAuthenticated, clerk_rol="org:admin"))
+        assert "Did you mean clerk_role" in problem.msg
+        [problem] = checked(function(IsAuthenticated, clerk_role="org:admin"))
+        assert "nobody reads" in problem.msg
+
+        def plain(request: Any) -> None:
+            pass
+
+        guarded: Any = clerk_required(plain)
+        guarded.clerk_role = "org:admin"
+        [problem] = checked(guarded)
+        assert "TestViews.test_functions.<locals>.plain.clerk_role asks something that nobody reads" in problem.msg
+
+    def test_what_is_no_function_may_be_named_as_it_likes(self) -> None:
+        """As a model with our column, or an object that is a view."""
+        model = type("User", (), {"clerk_user_id": "user_1"})
+        made = type("Made", (), {"__call__": lambda self, request: None})()
+        made.clerk_client = object()
+        assert checked(made, self.make(model=model, clerk_role="org:admin").as_view()) == []
+
+    def test_views_and_methods_of_a_class(self) -> None:
+        """They stand on the class."""
+
+        def get(self: Any, request: Any) -> None:
+            pass
+
+        get.clerk_role = "org:admin"  # type: ignore[attr-defined]
+        [problem] = checked(self.make(get=get).as_view())
+        assert "get.clerk_role asks something that nobody reads" in problem.msg
+        classes: list[Any] = [self.make(), type("Report", (ClerkLoginRequiredMixin, View), {})]
+        for view_class in classes:
+            view = view_class.as_view()
+            view.clerk_role = "org:admin"
+            [problem] = checked(view)
+            assert "nobody reads" in problem.msg
+
+    def test_none_is_told(self) -> None:
+        """ORG-04: it may be meant; but a value from the environment may be missing."""
+        from rest_framework.decorators import action
+        from rest_framework.viewsets import ViewSet
+
+        from clerk_views.drf import IsClerkAuthenticated
+
+        def warned(*views: Any) -> list[str]:
+            return [problem.msg for problem in checked(*views, check_id="W049")]
+
+        missing = self.make(clerk_role=None)
+        [text] = warned(missing.as_view())
+        assert text == f"{__name__}.Orders.clerk_role is None, so it asks nothing of anybody."
+        assert warned(missing.as_view(clerk_role="org:admin")) == []
+        assert warned(type("Lifted", (self.make(clerk_role="org:admin"),), {"clerk_role": None}).as_view()) == []  # type: ignore[attr-defined]
+        assert warned(self.make(clerk_organization=False, clerk_allow_pending=True).as_view()) == []
+
+        class Things(ViewSet):
+            permission_classes = [IsClerkAuthenticated]
+            clerk_role: str | None = None
+
+            @action(detail=False, clerk_role="org:admin")
+            def closed(self, request: Any) -> HttpResponse:
+                raise NotImplementedError
+
+            def list(self, request: Any) -> HttpResponse:
+                raise NotImplementedError
+
+        assert warned(Things.as_view({"get": "list"}), Things.as_view({"get": "closed"}, **Things.closed.kwargs)) == []
 
     def test_mixins_have_said_it_already(self) -> None:
         report: Any = type("Report", (ClerkLoginRequiredMixin, View), {"clerk_plan": "user:pro"})
@@ -400,6 +523,32 @@ class TestPages:
     @pytest.mark.parametrize("value", ["/sign-in/", "/clerk/sign-in", "https://accounts.example/clerk/sign-in/", None])
     def test_other_pages(self, value: str | None) -> None:
         assert found(CLERK_SIGN_IN_URL=value, CLERK_SIGN_UP_URL=value, LOGIN_URL="clerk_views:sign-in") == {}
+
+    @pytest.mark.parametrize("key", ["sk_test_x", "sk_live_x"], ids=["development", "production"])
+    @pytest.mark.parametrize(
+        ("address", "circle"),
+        [
+            ("https://app.example.com/clerk/sign-in/", False),
+            ("https://satellite.example/clerk/sign-in/", True),
+            ("/clerk/sign-in/", True),
+        ],
+    )
+    def test_a_satellite_signs_in_on_the_primary_s_own_page(self, key: str, address: str, circle: bool) -> None:
+        """Which is at the same path there, and both are origins of the project."""
+        mode = key[3:7]
+        values: dict[str, Any] = {
+            "CLERK_SECRET_KEY": key,
+            "CLERK_PUBLISHABLE_KEY": publishable_key(
+                "clerk.example.com" if mode == "live" else "happy-cat-1.clerk.accounts.dev", mode
+            ),
+            "CLERK_IS_SATELLITE": True,
+            "CLERK_DOMAIN": "satellite.example",
+            "CLERK_AUTH_PARTIES": ["https://app.example.com", "https://satellite.example"],
+            "CLERK_SIGN_IN_URL": address,
+        }
+        problems = found(**values)
+        assert ("E047" in problems) is circle
+        assert not problems or circle
 
     def test_the_views_are_not_included(self) -> None:
         assert found(CLERK_SIGN_IN_URL="/clerk/sign-in/", ROOT_URLCONF="tests.urls") == {}

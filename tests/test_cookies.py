@@ -133,7 +133,8 @@ def test_every_name_is_read() -> None:
         "no value": ("__session; __client_uat", Cookies()),
         "blanks go": ("__session\t=  1.1.1\t ;__client_uat =5", Cookies(Variant(("1.1.1",), "5"))),
         "quotes stay": ('__client_uat="5"', Cookies(Variant((), '"5"'))),
-        "the first counts": ("__client_uat=5; __client_uat=0", Cookies(Variant((), "5"))),
+        "the first counts": ("__client_uat=5; __client_uat=0", Cookies(Variant((), "5"), repeated=("__client_uat",))),
+        "once is once": ("__client_uat=5; __client_uat=%35; __client_uat=", Cookies(Variant((), "5"))),
         "but all sessions": ("__session=b; __session=a; __session=b", Cookies(Variant(("b", "a")))),
         "percent signs": ("__clerk_db_jwt=a%3Bb%20c", Cookies(Variant((), "", "a;b c"))),
         "decoded after splitting": (
@@ -247,3 +248,23 @@ def test_nothing_is_seen_of_what_is_no_token(text: str) -> None:
     assert tokens.peek(good + "=") is None
     assert tokens.peek(good[:-1]) is None
     assert cookies.NO_COOKIES.of(True) == Variant()
+
+
+@pytest.mark.parametrize(
+    ("host", "above"),
+    [
+        ("app.example.com", ("app.example.com", "example.com")),
+        ("APP.Example.com", ("app.example.com", "example.com")),
+        ("example.com", ("example.com",)),
+        ("a.b.example.co.uk", ("a.b.example.co.uk", "b.example.co.uk", "example.co.uk", "co.uk")),
+        ("localhost", ()),
+        ("127.0.0.1", ()),
+        ("[::1]", ()),
+        ("", ()),
+    ],
+)
+def test_the_domains_whose_cookies_a_host_gets(host: str, above: tuple[str, ...]) -> None:
+    assert cookies.domains(host) == above
+    own, *others = cookies.removals("a", host)
+    assert own == "a=; Path=/; Max-Age=0"
+    assert others == [f"{own}; Domain={domain}" for domain in above]

@@ -109,20 +109,65 @@ def test_options_say_little_by_default() -> None:
 
 def test_options_follow_from_the_settings(settings: Settings) -> None:
     settings.CLERK_PUBLISHABLE_KEY = PRODUCTION
-    settings.CLERK_SIGN_IN_URL = "/sign-in/"
+    settings.CLERK_SIGN_IN_URL = "https://primary.example/sign-in/"
     settings.CLERK_SIGN_UP_URL = "/sign-up/"
     settings.CLERK_AFTER_SIGN_OUT_URL = "/bye/"
     settings.CLERK_IS_SATELLITE = True
+    settings.CLERK_DOMAIN = "satellite.example"
     options = frontend.load_options(config(), "n0nce", {})
     assert options.pop("sdkMetadata")["environment"] == "production"
     assert options == {
         "telemetry": False,
-        "signInUrl": "/sign-in/",
+        "signInUrl": "https://primary.example/sign-in/",
         "signUpUrl": "/sign-up/",
         "afterSignOutUrl": "/bye/",
         "isSatellite": True,
         "nonce": "n0nce",
     }
+
+
+@pytest.mark.parametrize(
+    ("values", "origins"),
+    [
+        ({}, None),
+        ({"CLERK_AUTH_PARTIES": [None]}, None),
+        (
+            {"CLERK_AUTH_PARTIES": ["https://app.example", None, "https://satellite.example"]},
+            [
+                "https://happy-cat-1.accounts.dev",
+                "https://*.happy-cat-1.accounts.dev",
+                "https://happy-cat-1.clerk.accounts.dev",
+                "https://app.example",
+                "https://satellite.example",
+            ],
+        ),
+        (
+            {"CLERK_PUBLISHABLE_KEY": PRODUCTION, "CLERK_AUTH_PARTIES": ["https://example.com", "https://other.test"]},
+            ["https://example.com", "https://*.example.com", "https://other.test"],
+        ),
+        (
+            {"CLERK_PUBLISHABLE_KEY": PRODUCTION, "CLERK_AUTH_PARTIES": ["https://app.example"], **SATELLITE},
+            ["https://satellite.example", "https://*.satellite.example", "https://app.example"],
+        ),
+    ],
+    ids=["none", "native apps", "development", "production", "satellite"],
+)
+def test_clerk_js_leads_back_to_origins_of_the_project_s_own(
+    settings: Settings, values: dict[str, Any], origins: list[str] | None
+) -> None:
+    """RED-01: as the sign-in view does. The option replaces what clerk-js admits by itself, so that goes along."""
+    for name, value in values.items():
+        setattr(settings, name, value)
+    assert frontend.load_options(config(), None, {}).get("allowedRedirectOrigins") == origins
+
+
+@pytest.mark.parametrize(("satellite", "auto", "told"), [(True, True, True), (True, False, None), (False, True, None)])
+def test_a_satellite_may_ask_about_every_visitor(settings: Settings, satellite: bool, auto: bool, told: Any) -> None:
+    for name, value in SATELLITE.items():
+        setattr(settings, name, value)
+    settings.CLERK_IS_SATELLITE = satellite
+    settings.CLERK_SATELLITE_AUTO_SYNC = auto
+    assert frontend.load_options(config(), None, {}).get("satelliteAutoSync") is told
 
 
 def test_a_derived_page_is_left_to_clerk_js(settings: Settings) -> None:

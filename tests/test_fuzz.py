@@ -69,7 +69,7 @@ class Site:
             assert 200 <= answer.status < 500, (answer.status, path, sent, rest)
             for name, value in answer.headers:
                 if name.lower() == "location" and not path.endswith(b"/admin/"):
-                    ours = (f"{self.clerk.url}/sign-in?", f"{self.clerk.url}/v1/client/handshake?", "/")
+                    ours = (f"{self.clerk.url}/sign-in?", f"{self.clerk.url}/__clerk/v1/client/handshake?", "/")
                     assert value.startswith(ours), value
                     assert not value.startswith(("//", "/\\")), value
             text = answer.body.decode()

@@ -566,6 +566,14 @@ class TestBrought:
         """RED-06."""
         assert handshake.brought(facts(cookie, path=path), config) == expected
 
+    @pytest.mark.parametrize("config", [CONFIG, DEVELOPMENT], ids=["production", "development"])
+    @pytest.mark.parametrize(("values", "eligible"), ELIGIBLE.values(), ids=ELIGIBLE)
+    def test_only_with_a_page_navigation(self, config: Config, values: dict[str, Any], eligible: bool) -> None:
+        """RED-04: Clerk's SDK would take it with any request."""
+        request = facts("__clerk_handshake=t", path="/?__clerk_handshake=t", **values)
+        assert handshake.brought(request, config) == (Brought(token="t") if eligible else None)
+        assert handshake.held(request) == Brought(token="t")  # for whoever signs out
+
     def test_it_shows_nowhere(self) -> None:
         """LOG-01."""
         assert "secret" not in repr(Brought("secret", "secret"))
@@ -679,7 +687,6 @@ class TestDirectives:
             "Cache-Control": "no-store",
             "Referrer-Policy": "no-referrer",
         }
-        assert "Location" not in dict(handshake.arrival(facts(path=path, destination="empty"), DEVELOPMENT, GOOD))
 
 
 @pytest.mark.parametrize(

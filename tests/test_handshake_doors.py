@@ -23,6 +23,9 @@ from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
 from django.urls import re_path
 
+from clerk_views import replays
+from clerk_views.conf import config
+from clerk_views.cookies import domains
 from clerk_views.handshake import LOOP_LIMIT
 from clerk_views.testing import LocalClerk
 from clerk_views.testing.minting import TEMPLATE_CATEGORY, base64url, mint, session_header
@@ -30,6 +33,7 @@ from tests import views
 from tests.doors import DOORS, MIDDLEWARE, REST_FRAMEWORK, WORLDS, Door, door_id
 from tests.minted import OTHER_KEY
 from tests.serving import Answer, call_asgi, call_wsgi, uvicorn_serving, wsgi_serving
+from tests.test_conf import publishable_key
 
 PAGE = {"sec-fetch-dest": "document", "accept": "text/html"}
 #: The same, but for a REST framework view, which would answer with a page of its own.
@@ -189,7 +193,7 @@ class TestOnTheWayToClerk:
         reason = "session-token-expired-refresh-non-eligible-no-refresh-cookie"
         assert (answer.status, answer.body) == (307, b"")
         location = header(answer, "Location") or ""
-        assert location.startswith(f"{server.url}/v1/client/handshake?")
+        assert location.startswith(f"{server.url}/__clerk/v1/client/handshake?")
         found = parameters(location)
         assert found.pop("redirect_url") == [f"http://testserver{door.path}?page=2&q=a+b"]
         assert found.pop("__clerk_hs_reason") == [reason]
@@ -302,6 +306,14 @@ def odd(server: LocalClerk, token: str) -> list[str]:
     ]
 
 
+NAMES = {"nonce": "__clerk_handshake_nonce", "token": "__clerk_handshake"}
+
+
+def taken_up(server: LocalClerk, how: str) -> list[str]:
+    """Return what removes the cookie in which something was brought back: on production, where there is one."""
+    return [f"{NAMES[how]}=; Path=/; Max-Age=0"] if server.production else []
+
+
 @pytest.mark.django_db
 class TestOnTheWayBack:
     @pytest.mark.parametrize("how", ["nonce", "token"])
@@ -314,7 +326,7 @@ class TestOnTheWayBack:
             answer = ask(door, **back(server, "__clerk_handshake_nonce", "n0nce"))
         else:
             answer = ask(door, **back(server, "__clerk_handshake", packed(server, *brought)))
-        assert cookies_set(answer) == brought
+        assert cookies_set(answer) == [*brought, *taken_up(server, how)]
         assert "no-store" in (header(answer, "Cache-Control") or "")
         assert header(answer, "x-clerk-auth-status") is None
         assert not any(name.lower().startswith("access-control") for name, _ in answer.headers)
@@ -327,21 +339,41 @@ class TestOnTheWayBack:
             assert header(answer, "Referrer-Policy") == "no-referrer"
             assert server.calls.user_fetches == 0
 
+    @pytest.mark.parametrize("how", ["nonce", "token"])
     @pytest.mark.parametrize("door", REST_DOORS, ids=door_id)
-    def test_a_rest_view_answers_at_once(self, server: LocalClerk, ada: Any, door: Door) -> None:
-        """RED-04."""
+    def test_a_rest_view_takes_no_part(self, server: LocalClerk, ada: Any, door: Door, how: str) -> None:
+        """RED-04, RED-06: not even in a browser's window, nor by the middleware in front of it."""
         brought = odd(server, server.token(ada))
-        answer = ask(door, **back(server, "__clerk_handshake", packed(server, *brought)), headers=JSON_PAGE)
-        assert (answer.status, answer.clerk) == (200, ada.id)
-        assert cookies_set(answer) == brought
-        assert header(answer, "Location") is None
+        server.respond(PAYLOAD, json.dumps({"directives": brought}).encode())
+        name, value = NAMES[how], "n0nce" if how == "nonce" else packed(server, *brought)
+        answer = ask(door, **back(server, name, value), headers=JSON_PAGE)
+        assert (answer.status, cookies_set(answer), header(answer, "Location")) == (401, [], None)
+        bob = server.add_user(email="bob@example.com")
+        answer = ask(door, **back(server, name, value, Kept(server, server.token(bob))), headers=JSON_PAGE)
+        assert (answer.status, answer.clerk, cookies_set(answer)) == (200, bob.id, [])
+
+    @pytest.mark.parametrize("how", ["nonce", "token"])
+    @pytest.mark.parametrize("door", FEW_PAGE_DOORS, ids=door_id)
+    def test_nor_does_what_is_no_page_navigation(self, server: LocalClerk, ada: Any, door: Door, how: str) -> None:
+        """RED-04, RED-06: a script, an image or a form is not what Clerk has sent back."""
+        brought = odd(server, server.token(ada))
+        server.respond(PAYLOAD, json.dumps({"directives": brought}).encode())
+        given = back(server, NAMES[how], "n0nce" if how == "nonce" else packed(server, *brought))
+        for method, headers, _ in NO_NAVIGATION:
+            if method != "POST":  # which wants Django's CSRF token first
+                answer = ask(door, **given, headers=headers, method=method)
+                assert answer.status == (401 if door.kind == "required" else 200)
+                assert (cookies_set(answer), header(answer, "Location")) == ([], None)
+        assert server.calls.count(PAYLOAD) == 0
+        assert cookies_set(ask(door, **given))[: len(brought)] == brought  # it is still there for the page
 
     @pytest.mark.parametrize("door", FEW_PAGE_DOORS, ids=door_id)
     def test_a_browser_comes_back_signed_out(self, server: LocalClerk, ada: Any, door: Door) -> None:
         gone = ["__session=; Path=/; Max-Age=0", "__client_uat=0; Path=/"]
         kept = Kept(server, expired(server, ada))
         answer = ask(door, **back(server, "__clerk_handshake", packed(server, *gone), kept))
-        assert [cookie for cookie in cookies_set(answer) if not cookie.startswith("__clerk_sign_in")] == gone
+        found = [cookie for cookie in cookies_set(answer) if not cookie.startswith("__clerk_sign_in")]
+        assert found == [*gone, *taken_up(server, "token")]
         assert header(answer, "x-clerk-auth-reason") == "session-token-missing"
         assert refusal(door, answer) if server.production else answer.status == 307
 
@@ -452,6 +484,28 @@ def forged(server: LocalClerk, user: Any, kind: str) -> str:
 
 @pytest.mark.django_db
 class TestAttacks:
+    @pytest.mark.parametrize("how", ["nonce", "token"])
+    @pytest.mark.parametrize("memory", ["process", "cache"])
+    @pytest.mark.parametrize("door", FEW_PAGE_DOORS, ids=door_id)
+    def test_a_replayed_answer_changes_nothing(
+        self, server: LocalClerk, ada: Any, door: Door, how: str, memory: str
+    ) -> None:
+        """RED-06, I4: it serves one browser, once; even where Clerk would say twice what a nonce stands for."""
+        brought = odd(server, server.token(ada))
+        server.respond(PAYLOAD, json.dumps({"directives": brought}).encode())
+        value = "n0nce" if how == "nonce" else packed(server, *brought)
+        first = ask(door, **back(server, NAMES[how], value))
+        assert cookies_set(first)[: len(brought)] == brought
+        if memory == "cache":
+            replays._kept.start_anew()  # as in another process
+        for _ in range(2):
+            answer = ask(door, **back(server, NAMES[how], value))
+            assert refusal(door, answer)
+            assert not any(cookie.startswith(("__session", "__client_uat")) for cookie in cookies_set(answer))
+        bob = server.add_user(email="bob@example.com")
+        answer = ask(door, **back(server, NAMES[how], value, Kept(server, server.token(bob))))
+        assert (answer.status, answer.clerk, cookies_set(answer)) == (200, bob.id, [])
+
     @pytest.mark.parametrize("kind", FORGED)
     @pytest.mark.parametrize("door", FEW_PAGE_DOORS, ids=door_id)
     def test_a_forged_handshake_changes_nothing(self, server: LocalClerk, ada: Any, door: Door, kind: str) -> None:
@@ -520,7 +574,9 @@ class TestAttacks:
             answer = ask(door, kept)
             assert answer.status == 307
             location = header(answer, "Location") or ""
-            assert not any(value in location for value in ("eve", "rt_plain", tossed["__session_AAAAAAAA"]))
+            assert not any(
+                value in location for value in ("dvb_eve", "rt_eve", "rt_plain", tossed["__session_AAAAAAAA"])
+            )
             browser = server.session_cookies(token).get("__clerk_db_jwt")
             assert parameters(location).get("__clerk_db_jwt") == (browser and [browser])
         good = ask(door, Kept(server, server.session_token(session), **tossed))
@@ -590,6 +646,155 @@ class TestAttacks:
         if location is not None:
             assert urlsplit(urljoin("http://testserver/", location))[:2] == ("http", "testserver")
             assert "\\" not in location
+
+
+class Jar:
+    """The cookies of a browser, which knows what a domain is; for one host of the instance's domain."""
+
+    def __init__(self, server: LocalClerk) -> None:
+        self.domain = server.frontend_host.removeprefix("clerk.")
+        self.host = f"app.{self.domain}"
+        self.cookies = httpx.Cookies()
+        self.headers: dict[str, str] = {"host": self.host}
+
+    def hold(self, *directives: str) -> None:
+        """Take cookies as this host and Clerk's set them."""
+        sent = [("set-cookie", directive) for directive in directives]
+        self.cookies.extract_cookies(httpx.Response(200, headers=sent, request=self._request()))
+
+    def sent(self) -> str:
+        request = self._request()
+        self.cookies.set_cookie_header(request)
+        return str(request.headers.get("cookie", ""))
+
+    def names(self) -> list[str]:
+        return [pair.partition("=")[0] for pair in self.sent().split("; ")]
+
+    def visit(self, door: Door, headers: dict[str, str] | None = None, **given: Any) -> Answer:
+        answer = ask(door, self.sent(), headers={**(headers or PAGE), **self.headers}, **given)
+        self.hold(*cookies_set(answer))
+        return answer
+
+    def sign_out(self, world: str) -> Answer:
+        self.hold(f"csrftoken={'x' * 32}; Path=/")
+        return self.visit(Door("/clerk/sign-out/", "site", world, True), {"x-csrftoken": "x" * 32}, method="POST")
+
+    def _request(self) -> httpx.Request:
+        return httpx.Request("GET", f"http://{self.host}/")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("world", WORLDS)
+class TestSignedOut:
+    """LFC-03: whoever has signed out stays so until he signs in, and is signed in then; on a domain of one's own."""
+
+    @pytest.fixture(autouse=True)
+    def _site(self, settings: Any, production: LocalClerk) -> None:
+        settings.ROOT_URLCONF = "tests.page_urls"
+        settings.ALLOWED_HOSTS = ["*"]
+
+    @pytest.fixture
+    def ada(self, production: LocalClerk) -> Any:
+        return production.add_user(email="ada@example.com")
+
+    @pytest.fixture
+    def jar(self, production: LocalClerk) -> Jar:
+        return Jar(production)
+
+    def signed_in(self, jar: Jar, server: LocalClerk, session: Any, uat: float = 1) -> list[str]:
+        """Return the cookies that keep a session, each where Clerk sets it."""
+        token = server.session_token(session)
+        endings = ("", f"_{server.cookie_suffix}")
+        return [
+            *(f"__session{ending}={token}; Path=/" for ending in endings),
+            *(f"__client_uat{ending}={int(uat)}; Path=/; Domain={jar.domain}" for ending in endings),
+        ]
+
+    def test_signing_in_again_works(self, production: LocalClerk, ada: Any, jar: Jar, world: str) -> None:
+        """A zero that stood beside the next client_uat would hide it for a year."""
+        required = Door("/required/", "required", world, True)
+        jar.hold(*self.signed_in(jar, production, production.open_session(ada)))
+        assert jar.visit(required).clerk == ada.id
+        answer = jar.sign_out(world)
+        ending = f"_{production.cookie_suffix}"
+        assert answer.status == 303
+        assert sorted(jar.names()) == ["__client_uat", f"__client_uat{ending}", "csrftoken"]
+        zeros = [cookie for cookie in cookies_set(answer) if cookie.partition(";")[0].endswith("=0")]
+        assert len(zeros) == 2
+        assert all(f"Domain={jar.domain};" in zero and "SameSite=Lax" in zero for zero in zeros)
+        assert jar.visit(required).status == 302
+        jar.hold(*self.signed_in(jar, production, production.open_session(ada), time.time()))
+        assert sorted(set(jar.names())) == sorted(jar.names())
+        answer = jar.visit(required)
+        assert (answer.status, answer.clerk) == (200, ada.id)
+
+    @pytest.mark.parametrize(
+        "domain",
+        ["clerk.app.local.test", "clerk.local.co.test", "clerk.elsewhere.test", "accounts.local.test"],
+        ids=["deeper", "two-word suffix", "another domain, by a proxy", "no clerk"],
+    )
+    def test_nor_does_anything_else_hide_it(
+        self, production: LocalClerk, ada: Any, jar: Jar, settings: Any, world: str, domain: str
+    ) -> None:
+        """Where Clerk's own domain cannot be told, no zero is left behind, wherever Clerk's cookie stood."""
+        jar.host = jar.headers["host"] = {"clerk.local.co.test": "app.local.co.test"}.get(domain, "www.app.local.test")
+        settings.CLERK_PUBLISHABLE_KEY = publishable_key(domain, "live")
+        settings.CLERK_ISSUER = f"https://{production.frontend_host}"
+        for name in ("__client_uat", f"__client_uat_{config().cookie_suffix}"):
+            jar.hold(f"{name}=5; Path=/", *(f"{name}=5; Path=/; Domain={parent}" for parent in domains(jar.host)))
+        assert jar.sign_out(world).status == 303
+        assert jar.names() == ["csrftoken"]
+
+    @pytest.mark.parametrize("how", ["nonce", "token"])
+    def test_what_is_under_way_signs_nobody_in(
+        self, production: LocalClerk, ada: Any, jar: Jar, world: str, how: str
+    ) -> None:
+        """What Clerk has brought back and no page has taken up is removed, and its session ended with the other."""
+        mine, brought = production.open_session(ada), production.open_session(ada)
+        gift = self.signed_in(jar, production, brought)
+        production.respond(PAYLOAD, json.dumps({"directives": gift}).encode())
+        value = "n0nce" if how == "nonce" else packed(production, *gift)
+        jar.hold(*self.signed_in(jar, production, mine), f"{NAMES[how]}={value}; Path=/; Domain={jar.domain}")
+        assert jar.sign_out(world).status == 303
+        assert (mine.status, brought.status) == ("revoked", "revoked")
+        assert not [name for name in jar.names() if "handshake" in name or "session" in name]
+        assert jar.visit(Door("/required/", "required", world, True)).status == 302
+        assert jar.visit(Door("/plain/", "site", world, True)).clerk is None
+
+    @pytest.mark.parametrize("how", ["nonce", "token"])
+    def test_a_page_that_takes_it_up_removes_it(
+        self, production: LocalClerk, ada: Any, jar: Jar, world: str, how: str
+    ) -> None:
+        gift = self.signed_in(jar, production, production.open_session(ada))
+        production.respond(PAYLOAD, json.dumps({"directives": gift}).encode())
+        values = {"nonce": "n0nce", "token": packed(production, *gift)}
+        both = values if how == "nonce" else {how: values[how]}
+        jar.hold(*(f"{NAMES[kind]}={value}; Path=/; Domain={jar.domain}" for kind, value in both.items()))
+        assert jar.visit(Door("/required/", "required", world, True)).clerk == ada.id
+        assert not [name for name in jar.names() if "handshake" in name]
+        assert jar.visit(Door("/required/", "required", world, True)).clerk == ada.id
+        assert jar.sign_out(world).status == 303
+        assert jar.visit(Door("/required/", "required", world, True)).status == 302
+
+    @pytest.mark.parametrize("kind", ["forged", "refused", "of nobody", "down"])
+    def test_nobody_else_s_ends(
+        self, production: LocalClerk, ada: Any, jar: Jar, world: str, kind: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """RED-06: what does not verify ends nothing, and keeps nobody from signing out."""
+        mine, other = production.open_session(ada), production.open_session(ada)
+        gift = self.signed_in(jar, production, other)
+        if kind == "forged":
+            cookie = f"__clerk_handshake={packed(production, *gift, key=OTHER_KEY)}"
+        elif kind == "of nobody":
+            cookie = f"__clerk_handshake={packed(production, '__session=; Path=/')}"
+        else:
+            cookie = "__clerk_handshake_nonce=n0nce"
+            production.faults.status(400 if kind == "refused" else 503, path=PAYLOAD)
+        jar.hold(*self.signed_in(jar, production, mine), f"{cookie}; Path=/; Domain={jar.domain}")
+        answer = jar.sign_out(world)
+        assert (answer.status, mine.status, other.status) == (303, "revoked", "active")
+        assert not [name for name in jar.names() if "handshake" in name]
+        assert ("session (unknown) lives on at Clerk" in caplog.text) is (kind == "down")
 
 
 class Trip(NamedTuple):

@@ -22,8 +22,8 @@ ROWS = [
     {"calls", "conf", "floods"},
     {"cookies", "entries"},
     {"auth", "tokens", "models", "profiles"},
-    {"api", "columns", "freshness", "frontend", "requirements", "rows"},
-    {"handshake", "keys", "machines", "revocation", "sync"},
+    {"api", "columns", "freshness", "frontend", "http", "requirements", "rows"},
+    {"handshake", "keys", "machines", "replays", "revocation", "sync"},
     {"states", "accounts", "full_sync"},
     {"verdicts"},
     {"authentication"},
@@ -66,6 +66,7 @@ INSIDE_FUNCTIONS = {
     ("tokens", "jwt"): "the same, as it brings cryptography",
     ("visitors", "clerk_views.accounts"): "brings models, which need Django's apps loaded; the everyday names do not",
     ("access", "django"): "contrib.auth.models, likewise",
+    ("middleware", "django"): "contrib.admin, which not every project has installed",
     ("visitors", "django"): "the same",
     ("client", "clerk_views.accounts"): "the same",
 }

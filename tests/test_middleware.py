@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
+from asgiref.sync import iscoroutinefunction
 from django.contrib.auth import get_user_model
+from django.core.cache import cache
+from django.db import connection, connections
 from django.http import HttpRequest, HttpResponse
+from django.urls import path as url
+from django.utils.decorators import sync_and_async_middleware
 
+from clerk_views.exceptions import AccountRefused, ClerkUnavailable
+from clerk_views.signals import clerk_user_synced
 from clerk_views.testing import LocalClerk
 from tests.conftest import World
-from tests.doors import MIDDLEWARE
+from tests.doors import MIDDLEWARE, REST_FRAMEWORK
 
 pytestmark = pytest.mark.django_db
 
@@ -134,6 +142,29 @@ def test_nothing_is_done_for_a_view_that_never_asks(
     assert not response.has_header("Vary") or "Authorization" not in response["Vary"]
 
 
+@pytest.mark.parametrize("path", ["/plain/untouched/", "/optional/silent/", "/plain/async/"])
+def test_what_a_slow_clerk_costs_a_view_that_never_asks(
+    each_world: World, ada: Any, local_clerk: LocalClerk, settings: Any, path: str
+) -> None:
+    """
+    CTX-02, F-03: of a view on an event loop nobody knows beforehand whether it will look, so its token is looked at.
+
+    In a thread of its own, for no longer than a request may wait at all; and what comes of it is kept for who asks.
+    """
+    settings.CLERK_TIMEOUT_MS = 300
+    local_clerk.faults.slow(5)
+    each_world.client.cookies.load(local_clerk.session_cookies(local_clerk.token(ada)))
+    began = time.monotonic()
+    response = each_world.get(path)
+    assert time.monotonic() - began < 2
+    if path == "/plain/untouched/":
+        assert response.status_code == 200
+        assert local_clerk.calls.total == (1 if each_world.is_async else 0)
+    else:
+        assert response.status_code == 503
+        assert local_clerk.calls.total == 1
+
+
 @pytest.mark.parametrize("path", ["/plain/asks/", "/plain/asks/async/"])
 def test_get_clerk_answers_anywhere(each_world: World, ada: Any, local_clerk: LocalClerk, path: str) -> None:
     assert each_world.get(path).json() == {"clerk": None}  # type: ignore[attr-defined]
@@ -153,6 +184,128 @@ def test_an_outage_is_503_wherever_it_comes_up(each_world: World, ada: Any, loca
     page = each_world.get(path, headers=PAGE)
     assert page.status_code == 503
     assert page["Content-Type"].startswith("text/html")
+
+
+@sync_and_async_middleware
+def looking(get_response: Any) -> Any:
+    """Look at the user before the view does, as a middleware that sets the time zone may."""
+    if iscoroutinefunction(get_response):
+
+        async def alooking(request: HttpRequest) -> HttpResponse:
+            await request.auser()
+            return await get_response(request)  # type: ignore[no-any-return]
+
+        return alooking
+
+    def looking(request: HttpRequest) -> HttpResponse:
+        request.user.is_authenticated  # noqa: B018  # the look is what it is about
+        return get_response(request)  # type: ignore[no-any-return]
+
+    return looking
+
+
+def between(get_response: Any) -> Any:
+    """Stand between ours and the one that looks, and see what Django has made of the error."""
+
+    def between(request: HttpRequest) -> HttpResponse:
+        response: HttpResponse = get_response(request)
+        if "own" in request.GET:
+            return HttpResponse("our own words", status=response.status_code)
+        return response
+
+    return between
+
+
+LOOKING = ["tests.test_middleware.between", "tests.test_middleware.looking"]
+
+
+@pytest.mark.parametrize("path", ["/plain/", "/plain/async/", "/plain/untouched/", "/required/", "/class/async/"])
+def test_an_outage_is_503_where_another_middleware_meets_it(
+    each_world: World, ada: Any, local_clerk: LocalClerk, settings: Any, path: str
+) -> None:
+    """I2, F-01: Django makes a 500 of it there, which nobody's bug has earned."""
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, *LOOKING]
+    each_world.client.raise_request_exception = False  # which would raise what the answer is about
+    local_clerk.faults.down()
+    token = {"authorization": f"Bearer {local_clerk.token(ada)}"}
+    response = each_world.get(path, headers=token)
+    assert response.status_code == 503
+    assert 1 <= int(response["Retry-After"]) <= 120
+    assert response["Cache-Control"] == "no-store"
+    assert {"Cookie", "Authorization"} <= set(response["Vary"].split(", "))
+    assert response.json()["code"] == "jwk-remote-failed-to-load"  # type: ignore[attr-defined]
+    page = each_world.get(path, headers={**token, **PAGE})
+    assert page.status_code == 503
+    assert page["Content-Type"].startswith("text/html")
+
+
+def test_a_refused_account_is_told_so_where_another_middleware_meets_it(
+    each_world: World, ada: Any, local_clerk: LocalClerk, settings: Any
+) -> None:
+    """LFC-01: a script gets JSON, a browser the project's own page."""
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, *LOOKING]
+    local_clerk.update_user(ada, banned=True)
+    token = {"authorization": f"Bearer {local_clerk.token(ada)}"}
+    response = each_world.get("/plain/", headers=token)
+    assert response.status_code == 403
+    assert response.json() == {"detail": "You may not do this.", "code": "user-inactive"}  # type: ignore[attr-defined]
+    assert response["Cache-Control"] == "private"
+    page = each_world.get("/plain/?own", headers={**token, **PAGE})
+    assert (page.status_code, page.content) == (403, b"our own words")
+    assert page["Cache-Control"] == "private"
+
+
+@pytest.mark.parametrize("path", ["/fails/", "/fails/refused/"])
+def test_a_project_s_own_failure_stays_its_own(
+    each_world: World, ada: Any, local_clerk: LocalClerk, settings: Any, path: str
+) -> None:
+    """Though an error of ours came up before, and was caught."""
+    settings.ROOT_URLCONF = "tests.test_middleware"
+    if "refused" in path:
+        local_clerk.update_user(ada, banned=True)
+    else:
+        local_clerk.faults.down()
+    response = each_world.get(path, headers={"authorization": f"Bearer {local_clerk.token(ada)}"})
+    assert response.content == b"our own words"
+    assert response.status_code == (403 if "refused" in path else 500)
+
+
+def fails(request: HttpRequest, status: int) -> HttpResponse:
+    try:
+        request.user.is_authenticated  # noqa: B018  # the look is what it is about
+    except (AccountRefused, ClerkUnavailable):
+        return HttpResponse("our own words", status=status)
+    raise AssertionError
+
+
+urlpatterns = [url("fails/", fails, {"status": 500}), url("fails/refused/", fails, {"status": 403})]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(not REST_FRAMEWORK, reason="REST framework is not installed")
+@pytest.mark.parametrize("path", ["/api/by-default/", "/api/then-session/", "/plain/"])
+def test_a_ban_outlasts_the_request_that_found_it(
+    each_world: World, ada: Any, local_clerk: LocalClerk, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """LFC-01: REST framework takes the transaction back, and swallows the error that says why."""
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    token = {"authorization": f"Bearer {local_clerk.token(ada)}"}
+    assert each_world.get(path, headers=token).status_code == 200
+    local_clerk.update_user(ada, banned=True)
+    cache.clear()
+    told: list[Any] = []
+
+    def receive(**kwargs: Any) -> None:
+        told.append(kwargs["user"])
+
+    clerk_user_synced.connect(receive)
+    try:
+        assert each_world.get(path, headers={"authorization": f"Bearer {local_clerk.token(ada)}"}).status_code == 403
+    finally:
+        clerk_user_synced.disconnect(receive)
+    assert not get_user_model().objects.get(email="ada@example.com").is_active
+    assert len(told) <= 2  # the one that was taken back, and the one that stays
 
 
 def test_an_outage_is_503_for_a_bearer_that_posts(each_world: World, ada: Any, local_clerk: LocalClerk) -> None:

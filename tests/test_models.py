@@ -35,7 +35,7 @@ def test_deletions_of_before_are_told_apart(user: Any) -> None:
     """LFC-02: they stood in place of the time of the last change."""
     ClerkAccount.objects.create(user=user, clerk_id="user_1", clerk_updated_at=DELETED, deactivated=True)
     ClerkAccount.objects.create(clerk_id="user_2", clerk_updated_at=5)
-    migration = import_module("clerk_views.migrations.0003_deletions")
+    migration = import_module("clerk_views.migrations.0004_deletions")
     migration._tell_deletions_apart(apps, SimpleNamespace(connection=connection))
     told = dict(ClerkAccount.objects.values_list("clerk_id", "deleted"))
     times = dict(ClerkAccount.objects.values_list("clerk_id", "clerk_updated_at"))

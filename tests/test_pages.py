@@ -5,19 +5,27 @@ from __future__ import annotations
 import logging
 import re
 import time
+from types import ModuleType
 from typing import Any
-from urllib.parse import parse_qs, urljoin, urlsplit
+from urllib.parse import parse_qs, quote, urljoin, urlsplit
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
+from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpResponse
 from django.middleware.csrf import get_token
 from django.test import Client, RequestFactory
+from django.urls import include
+from django.urls import path as route
+from django.views.decorators.cache import never_cache
 
 from clerk_views import answers
 from clerk_views.testing import LocalClerk
+from clerk_views.testing.minting import mint, session_header
 from tests.conftest import World
 from tests.doors import MIDDLEWARE
 from tests.test_conf import publishable_key
@@ -281,7 +289,7 @@ class TestSignUp:
     )
     def test_it_leads_to_the_sign_up_page(self, settings: Any, values: dict[str, str], page: str) -> None:
         settings.CLERK_PUBLISHABLE_KEY = DEVELOPMENT
-        settings.CLERK_SIGN_IN_URL = None
+        settings.CLERK_SIGN_IN_URL = settings.CLERK_SIGN_UP_URL = None
         for name, value in values.items():
             setattr(settings, name, value)
         response = Client().get(SIGN_UP, {"next": "/welcome/"})
@@ -303,7 +311,7 @@ class TestOtherSites:
     @pytest.fixture(autouse=True)
     def _hosted(self, settings: Any) -> None:
         settings.CLERK_PUBLISHABLE_KEY = DEVELOPMENT
-        settings.CLERK_SIGN_IN_URL = None
+        settings.CLERK_SIGN_IN_URL = settings.CLERK_SIGN_UP_URL = None
 
     @pytest.mark.parametrize("path", [SIGN_IN, SIGN_UP, "/required/"])
     def test_a_development_browser_is_made_known(self, path: str) -> None:
@@ -349,8 +357,10 @@ class TestOtherSites:
     def test_a_satellite_asks_for_the_primary_session(self, settings: Any, path: str) -> None:
         settings.CLERK_IS_SATELLITE = True
         settings.CLERK_DOMAIN = "satellite.example"
-        settings.CLERK_SIGN_IN_URL = "https://primary.example/sign-in"
-        settings.CLERK_SIGN_UP_URL = "https://primary.example/sign-up"
+        settings.CLERK_AUTH_PARTIES = ["https://primary.example", "https://satellite.example"]
+        settings.CLERK_SIGN_IN_URL = f"https://primary.example{SIGN_IN}"
+        settings.CLERK_SIGN_UP_URL = f"https://primary.example{SIGN_UP}"
+        assert run_checks(tags=["clerk_views"]) == []
         response = Client().get(path, {"next": "/x?a=1"}, headers=PAGE)
         back = urlsplit(way_back(response))
         assert (back.scheme, back.netloc) == ("http", "testserver")
@@ -464,10 +474,143 @@ class TestDjangosOwnTools:
         assert each_world.get("/admin/").status_code == 302
 
 
+class OwnAdmin(admin.AdminSite):
+    """An admin site that a project made."""
+
+
+class OwnLogin(admin.AdminSite):
+    """One with a sign-in of its own."""
+
+    def login(self, request: Any, extra_context: Any = None) -> HttpResponse:
+        return HttpResponse("our own form")
+
+
+def admin_urls(site: admin.AdminSite, *before: Any) -> ModuleType:
+    """Return the addresses of a project with an admin site, and nothing besides what the documentation says."""
+    urls = ModuleType("urls_of_a_test")
+    urls.urlpatterns = [  # type: ignore[attr-defined]  # a module takes any
+        route("clerk/", include("clerk_views.urls")),
+        *before,
+        route("staff/", site.urls),
+    ]
+    return urls
+
+
+class TestPlainAdmin:
+    """``LOGIN_URL = "clerk_views:sign-in"`` and ClerkMiddleware make the admin lead to Clerk, by themselves."""
+
+    SITES = {
+        "Django's": lambda: admin_urls(admin.site),
+        "another": lambda: admin_urls(OwnAdmin(name="staff")),
+        "decorated": lambda: admin_urls(admin.site, route("staff/login/", never_cache(admin.site.login))),
+    }
+
+    @pytest.fixture(params=SITES)
+    def site(self, request: pytest.FixtureRequest, settings: Any) -> None:
+        settings.ROOT_URLCONF = self.SITES[request.param]()
+
+    @pytest.mark.parametrize("address", ["/staff/", "/staff/password_change/?q=a%20b"])
+    @pytest.mark.parametrize("login_url", ["clerk_views:sign-in", SIGN_IN, f"{SIGN_IN}?theme=dark"])
+    def test_it_leads_to_clerk_and_back(
+        self, site: None, settings: Any, local_clerk: LocalClerk, each_world: World, address: str, login_url: str
+    ) -> None:
+        settings.LOGIN_URL = login_url
+        response = each_world.get(address, headers=PAGE)
+        for path_of in ("/staff/login/", SIGN_IN):
+            assert (response.status_code, urlsplit(response["Location"]).path) == (302, path_of)
+            response = each_world.get(response["Location"], headers=PAGE)
+        assert response["Location"].startswith(f"{local_clerk.url}/sign-in?")
+        assert way_back(response) == f"http://testserver{address}"
+
+    @pytest.mark.parametrize("method", ["get", "head"])
+    @pytest.mark.parametrize("asked", ["", *(f"?next={quote(address)}" for address in HOSTILE)])
+    def test_no_parameter_leads_elsewhere(self, settings: Any, asked: str, method: str) -> None:
+        """RED-01, RED-08: then it is the admin's own first page."""
+        settings.ROOT_URLCONF = admin_urls(admin.site)
+        response = getattr(Client(), method)(f"/staff/login/{asked}")
+        assert (response.status_code, response["Location"]) == (302, f"{SIGN_IN}?next=/staff/")
+        assert response["Cache-Control"] == "no-store"
+
+    def test_staff_come_in(self, site: None, local_clerk: LocalClerk, each_world: World, ada: Any) -> None:
+        sign_in_as(each_world, local_clerk, ada)
+        assert each_world.get("/staff/", headers=PAGE).status_code == 302  # whereby she is known
+        assert each_world.get("/staff/login/", headers=PAGE).status_code == 200
+        get_user_model().objects.update(is_staff=True, is_superuser=True)
+        assert each_world.get("/staff/", headers=PAGE).status_code == 200
+        assert each_world.get("/staff/login/?next=/staff/", headers=PAGE)["Location"] == "/staff/"
+
+    def test_whoever_is_no_staff_is_told_so(
+        self, site: None, local_clerk: LocalClerk, each_world: World, ada: Any
+    ) -> None:
+        """RED-03: by the admin, and without a loop."""
+        sign_in_as(each_world, local_clerk, ada)
+        assert travel(each_world, "/staff/") == [302, 200]
+        response = each_world.get("/staff/login/?next=/staff/", headers=PAGE)
+        assert b"not authorized to access this page" in response.content
+
+    def test_a_refused_account_is_told_so(
+        self, site: None, local_clerk: LocalClerk, each_world: World, ada: Any
+    ) -> None:
+        """RED-03."""
+        sign_in_as(each_world, local_clerk, ada)
+        each_world.get("/staff/", headers=PAGE)
+        get_user_model().objects.update(is_active=False)
+        assert each_world.get("/staff/login/?next=/staff/", headers=PAGE).status_code == 403
+
+    def test_an_outage_is_a_503(self, site: None, local_clerk: LocalClerk, each_world: World, ada: Any) -> None:
+        sign_in_as(each_world, local_clerk, ada)
+        local_clerk.faults.down()
+        assert each_world.get("/staff/login/?next=/staff/", headers=PAGE).status_code == 503
+
+    def test_an_expired_session_makes_the_detour(
+        self, site: None, local_clerk: LocalClerk, each_world: World, ada: Any
+    ) -> None:
+        sign_in_as(each_world, local_clerk, ada, issued_at=time.time() - 600)
+        assert each_world.get("/staff/login/?next=/staff/", headers=PAGE).status_code == 307
+
+    def test_a_password_is_still_taken(self, site: None, each_world: World) -> None:
+        """For whoever posts one: a way in when Clerk is away."""
+        get_user_model().objects.create_superuser("root", password="break the glass")
+        form = {"username": "root", "password": "break the glass", "next": "/staff/"}
+        assert each_world.post("/staff/login/", form)["Location"] == "/staff/"
+
+    @pytest.mark.parametrize(
+        "login_url",
+        [
+            "/accounts/login/",
+            "https://other.example/clerk/sign-in/",
+            "no-such-view",
+            "clerk_views:sign-up",
+            "/staff/login/",
+        ],
+    )
+    def test_with_another_login_url_it_is_djangos_form(self, settings: Any, each_world: World, login_url: str) -> None:
+        settings.ROOT_URLCONF = admin_urls(admin.site)
+        settings.LOGIN_URL = login_url
+        response = each_world.get("/staff/login/", headers=PAGE)
+        assert (response.status_code, b'type="password"' in response.content) == (200, True)
+
+    def test_a_sign_in_of_the_project_s_own_stays(self, settings: Any, each_world: World) -> None:
+        settings.ROOT_URLCONF = admin_urls(OwnLogin(name="staff"))
+        assert each_world.get("/staff/login/", headers=PAGE).content == b"our own form"
+
+    @pytest.mark.parametrize("installed", [True, False])
+    def test_a_view_that_is_merely_called_so_stays(self, settings: Any, each_world: World, installed: bool) -> None:
+        def login(request: Any) -> HttpResponse:
+            return HttpResponse("our own form")
+
+        urls = admin_urls(admin.site, route("login/", login))
+        if not installed:
+            urls.urlpatterns.pop()  # the admin's
+            settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "django.contrib.admin"]
+        settings.ROOT_URLCONF = urls
+        assert each_world.get("/login/", headers=PAGE).content == b"our own form"
+
+
 class TestSettings:
     @pytest.mark.parametrize("path", [SIGN_IN, SIGN_UP])
     def test_without_any_page_the_developer_is_told(self, settings: Any, path: str) -> None:
-        settings.CLERK_SIGN_IN_URL = settings.CLERK_PUBLISHABLE_KEY = ""
+        settings.CLERK_SIGN_IN_URL = settings.CLERK_SIGN_UP_URL = settings.CLERK_PUBLISHABLE_KEY = ""
         with pytest.raises(ImproperlyConfigured, match="no page to send visitors to"):
             Client().get(path)
 
@@ -669,6 +812,19 @@ class TestSignOut:
     def test_without_a_publishable_key_the_plain_cookies_go(self, settings: Any) -> None:
         settings.CLERK_PUBLISHABLE_KEY = ""
         assert {*Client().post(SIGN_OUT).cookies} == {"__session", "__client_uat", "__refresh"}
+
+    def test_a_session_that_is_under_way_twice_ends_once(
+        self, local_clerk: LocalClerk, each_world: World, session: Any
+    ) -> None:
+        token = local_clerk.session_token(session)
+        hold(each_world.client, local_clerk, token)
+        directives = [f"__session={local_clerk.session_token(session)}; Path=/"]
+        header = session_header(local_clerk.signing_key.kid)
+        brought = mint(header, {"handshake": directives}, local_clerk.signing_key)
+        each_world.client.cookies["__clerk_handshake"] = brought
+        assert each_world.post(SIGN_OUT).status_code == 303
+        assert session.status == "revoked"
+        assert local_clerk.calls.count("/v1/sessions/{id}/revoke") == 1
 
     def test_over_https_cookies_are_secure(self) -> None:
         assert Client().post(SIGN_OUT, secure=True).cookies["__client_uat"]["secure"]

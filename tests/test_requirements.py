@@ -7,6 +7,8 @@ Threats: ORG-03, ORG-04, ORG-05, ORG-06, ORG-07, TOK-12, TOK-13.
 from __future__ import annotations
 
 import itertools
+import operator
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,9 +18,10 @@ from django.views import View
 from clerk_views import clerk_required, get_clerk
 from clerk_views.auth import ClerkAuth
 from clerk_views.authentication import authenticate
+from clerk_views.authorization import Reverification
 from clerk_views.conf import config
 from clerk_views.mixins import ClerkLoginRequiredMixin, ClerkOptionalMixin
-from clerk_views.requirements import Refusal, Requirement
+from clerk_views.requirements import ATTRIBUTES, Refusal, Requirement
 from clerk_views.testing import LocalClerk, LocalUser
 from tests.requirement_doors import DOORWAYS, FEW_DOORWAYS, Doorway, doorway_id, served
 from tests.test_authentication import request_with
@@ -125,24 +128,86 @@ def test_the_same_table_through_every_door(local_clerk: LocalClerk, ada: LocalUs
     assert seen == expected
 
 
-@pytest.mark.parametrize(("one", "other"), [*itertools.combinations(DIMENSIONS, 2)])
-def test_all_pairs_are_required_together(local_clerk: LocalClerk, ada: LocalUser, one: str, other: str) -> None:
+def _asked_and_told(states: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return keywords of a requirement and of a token, for dimensions that pass, fail or are missing."""
+    asked: dict[str, Any] = {}
+    told = dict(ALL)
+    for name, state in states.items():
+        dimension = DIMENSIONS[name]
+        asked.update(dimension.fails if state == "fails" else dimension.passes)
+        if state == "missing":
+            told = _without(dimension.told, told)
+    return asked, told
+
+
+def _expected(states: dict[str, str]) -> str:
+    """All that is asked must pass; to prove anew who he is a visitor is told only where that alone is wanting."""
+    failing = {name for name, state in states.items() if state != "passes"}
+    return STEP_UP if failing == {"reverification"} else FORBIDDEN if failing else PASSED
+
+
+@pytest.mark.parametrize("pair", [*itertools.combinations(DIMENSIONS, 2)], ids="-".join)
+def test_all_pairs_are_required_together_at_every_door(
+    local_clerk: LocalClerk, ada: LocalUser, pair: tuple[str, str]
+) -> None:
     """ORG-04: one that passes never carries another that does not."""
-    for first, second in itertools.product(("passes", "fails", "missing"), repeat=2):
-        asked: dict[str, Any] = {}
-        told = dict(ALL)
-        for name, state in ((one, first), (other, second)):
-            dimension = DIMENSIONS[name]
-            asked.update(dimension.fails if state == "fails" else dimension.passes)
-            if state == "missing":
-                told = _without(dimension.told, told)
+    seen, expected = {}, {}
+    for combination in itertools.product(("passes", "fails", "missing"), repeat=2):
+        states = dict(zip(pair, combination, strict=True))
+        asked, told = _asked_and_told(states)
+        bearer = f"Bearer {local_clerk.token(ada, **told)}"
+        with served(asked) as visit:
+            for door in DOORWAYS:
+                case = (*combination, doorway_id(door))
+                seen[case] = outcome(visit(door, bearer, organization="another"))
+                expected[case] = _expected(states)
+    assert seen == expected
+
+
+@pytest.mark.parametrize("triple", [*itertools.combinations(DIMENSIONS, 3)], ids="-".join)
+def test_all_triples_are_required_together(
+    local_clerk: LocalClerk, ada: LocalUser, triple: tuple[str, str, str]
+) -> None:
+    """ORG-04."""
+    for combination in itertools.product(("passes", "fails", "missing"), repeat=3):
+        states = dict(zip(triple, combination, strict=True))
+        asked, told = _asked_and_told(states)
         auth = get_clerk(request_with(local_clerk.token(ada, **told)))
         refusal = Requirement(**asked).refusal(auth, {"organization": "another"}, config())
-        assert (refusal is None) == (first == second == "passes"), (first, second)
+        seen = PASSED if refusal is None else FORBIDDEN if refusal.reverification is None else STEP_UP
+        assert seen == _expected(states), combination
+
+
+PRESETS = {"strict_mfa": 10, "strict": 10, "moderate": 60, "lax": 1440}
+
+
+@EVERY
+def test_every_preset_and_its_limit(local_clerk: LocalClerk, ada: LocalUser, door: Doorway) -> None:
+    """ORG-05: strictly below the limit, and down to the first factor where no second one is enrolled."""
+    seen, expected = {}, {}
+    for preset, limit in PRESETS.items():
+        second_alone = STEP_UP if preset == "strict_mfa" else PASSED
+        ages = {
+            (limit - 1, limit - 1): PASSED,
+            (limit - 1, limit): STEP_UP,
+            (limit, limit - 1): second_alone,
+            (limit, limit): STEP_UP,
+            (limit - 1, -1): PASSED,
+            (limit, -1): STEP_UP,
+            (-1, limit - 1): second_alone,
+            (-1, limit): STEP_UP,
+            (-1, -1): STEP_UP,
+        }
+        with served({"reverification": preset}) as visit:
+            for pair, comes_of_it in ages.items():
+                token = local_clerk.token(ada, factor_verification_age=pair)
+                seen[preset, pair] = outcome(visit(door, f"Bearer {token}"))
+                expected[preset, pair] = comes_of_it
+    assert seen == expected
 
 
 @pytest.mark.parametrize("version", [1, 2], ids=["v1", "v2"])
-@FEW
+@EVERY
 def test_both_versions_of_the_token_are_understood(
     local_clerk: LocalClerk, ada: LocalUser, door: Doorway, version: int
 ) -> None:
@@ -154,7 +219,7 @@ def test_both_versions_of_the_token_are_understood(
             assert outcome(visit(door, f"Bearer {token}", organization=named)) == expected, named
 
 
-@FEW
+@EVERY
 def test_the_claims_of_the_other_version_do_not_count(local_clerk: LocalClerk, ada: LocalUser, door: Doorway) -> None:
     """ORG-03: whoever writes custom claims writes no roles; and nobody knows what another version means."""
     one = {"org_id": "org_1", "org_role": "org:admin", "org_slug": "acme", "org_permissions": ["org:invoices:create"]}
@@ -309,6 +374,14 @@ def test_optional_views_see_a_pending_session_as_signed_out(local_clerk: LocalCl
 #: What nobody can mean: keywords, and a word that the error has to say.
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "unknown keyword": ({"roles": "org:admin"}, "roles"),
+    **{
+        f"{name} None": ({name: None}, f"{name} is None")
+        for name in ("role", "permission", "feature", "plan", "reverification", "accepts_token", "scopes", "condition")
+    },
+    "role None beside another": ({"role": None, "plan": "user:pro"}, "role is None"),
+    "organization None": ({"organization": None}, "organization"),
+    "pending None": ({"allow_pending": None}, "allow_pending"),
+    "impersonation None": ({"allow_impersonation": None}, "allow_impersonation"),
     "empty role": ({"role": ""}, "role"),
     "role of nothing": ({"role": "org:"}, "role"),
     "role no text": ({"role": 1}, "role"),
@@ -346,6 +419,18 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "reverification of machines": ({"reverification": "strict", "accepts_token": "m2m_token"}, "reverification"),
     "condition no function": ({"condition": True}, "condition"),
     "condition a coroutine function": ({"condition": "async"}, "condition"),
+    "condition of nothing": ({"condition": lambda: True}, "condition"),
+    "condition of two": ({"condition": lambda one, other, another: True}, "condition"),
+    "condition of a keyword": ({"condition": lambda *, auth: True}, "condition"),
+    "condition a class of two": ({"condition": type("Two", (), {"__init__": lambda self, a, b: None})}, "condition"),
+    "role with a blank": ({"role": "org:admin "}, "role"),
+    "role with a line's end": ({"role": "org:admin\n"}, "role"),
+    "roles in a text": ({"role": "org:admin,org:owner"}, "role"),
+    "features in a text": ({"feature": "org:a,org:b"}, "feature"),
+    "plans in a text": ({"plan": "user:a,user:b"}, "plan"),
+    "permission without a name": ({"permission": "org:invoices"}, "permission"),
+    "a system permission": ({"permission": "org:sys_memberships:manage"}, "system permission"),
+    "reverification made by hand": ({"reverification": Reverification("nonsense", 1e9)}, "reverification"),
     "pending text": ({"allow_pending": "no"}, "allow_pending"),
     "impersonation text": ({"allow_impersonation": "False"}, "allow_impersonation"),
     "raise_exception text": ({"raise_exception": "False"}, "raise_exception"),
@@ -384,13 +469,75 @@ def _define(where: str, asked: dict[str, Any]) -> None:
         )
 
 
-def test_a_permission_that_asks_for_nothing_is_a_mistake() -> None:
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"organization": False},
+        {"allow_impersonation": True},
+        {"allow_pending": False},
+        {"organization": False, "allow_impersonation": True, "allow_pending": False},
+    ],
+    ids=str,
+)
+def test_a_permission_that_asks_for_nothing_is_a_mistake(asked: dict[str, Any]) -> None:
     """ORG-04."""
     pytest.importorskip("rest_framework")
     from clerk_views.drf import clerk_requires
 
     with pytest.raises(TypeError, match="IsClerkAuthenticated"):
-        clerk_requires()
+        clerk_requires(**asked)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"allow_pending": True}, {"allow_impersonation": False}, {"accepts_token": "any"}, {"organization": True}],
+    ids=str,
+)
+def test_what_changes_who_may_pass_is_asked(asked: dict[str, Any]) -> None:
+    pytest.importorskip("rest_framework")
+    from clerk_views.drf import clerk_requires
+
+    assert clerk_requires(**asked)
+
+
+@pytest.mark.parametrize("name", ["login_url", "redirect_field_name", "raise_exception"])
+@pytest.mark.parametrize("value", ["/sign-in/", None, True])
+def test_rest_views_take_nothing_that_is_about_redirects(name: str, value: Any) -> None:
+    """ORG-04: it would do nothing there."""
+    pytest.importorskip("rest_framework")
+    from clerk_views.drf import clerk_requires
+
+    given: Any = {"role": "org:admin", name: value}
+    with pytest.raises(TypeError, match=f"takes no {name}"):
+        clerk_requires(**given)
+
+
+def test_the_defaults_may_be_written_out() -> None:
+    """As the contract's table shows them."""
+    defaults: Any = {
+        "organization": False,
+        "allow_pending": False,
+        "allow_impersonation": True,
+        "login_url": None,
+        "redirect_field_name": None,
+        "raise_exception": False,
+    }
+    clerk_required(**defaults)(lambda request: None)
+    named = {name if "clerk_" + name not in ATTRIBUTES else "clerk_" + name: value for name, value in defaults.items()}
+    type("Mixed", (ClerkLoginRequiredMixin, View), named)
+
+
+def test_a_class_may_lift_what_its_base_asks() -> None:
+    """ORG-04: None over nothing is a value that is missing, as from the environment; over something it is meant."""
+    base: Any = type("Base", (ClerkLoginRequiredMixin, View), {"clerk_role": "org:admin", "clerk_plan": property(str)})
+    lifted = type("Lifted", (base,), {"clerk_role": None, "clerk_plan": None})
+    assert lifted().get_clerk_requirement() == Requirement()
+    assert base.as_view(clerk_role=None)
+    with pytest.raises(TypeError, match="again.clerk_role is None"):
+        type("again", (lifted,), {"clerk_role": None})
+    silent: Any = type("Silent", (ClerkLoginRequiredMixin, View), {"clerk_role": property(lambda self: None)})
+    assert silent().get_clerk_requirement() == Requirement()
 
 
 def test_a_misspelt_attribute_is_named() -> None:
@@ -418,14 +565,61 @@ def test_the_mixin_s_attributes_may_be_properties() -> None:
     assert view.get_clerk_requirement() == Requirement(role="org:owner")
 
 
-@pytest.mark.parametrize("kind", ["method", "lambda", "static method", "partial"])
-def test_the_mixin_s_condition_may_be_any_callable(local_clerk: LocalClerk, ada: LocalUser, kind: str) -> None:
-    from functools import partial
+def test_a_condition_may_be_whatever_can_be_called_with_one_thing(local_clerk: LocalClerk, ada: LocalUser) -> None:
+    class Called:
+        def __call__(self, auth: ClerkAuth, more: int = 1) -> bool:
+            return auth.is_authenticated
 
+    auth = get_clerk(request_with(local_clerk.token(ada)))
+    conditions: list[Any] = [bool, Called(), lambda *auth: True, {auth: True}.get, partial(operator.eq, auth)]
+    for condition in [*conditions, operator.attrgetter("is_authenticated"), type]:  # type does not tell what it takes
+        assert Requirement(condition=condition).refusal(auth, {}, config()) is None
+
+
+@pytest.mark.parametrize("given", [{"level": "second_factor", "afterMinutes": 10}, Reverification("second_factor", 10)])
+def test_what_to_prove_cannot_be_changed_later(local_clerk: LocalClerk, ada: LocalUser, given: Any) -> None:
+    """ORG-05: not by a dictionary that is shared with others, nor by what a visitor was told."""
+    requirement = Requirement(reverification=given)
+    auth = get_clerk(request_with(local_clerk.token(ada, factor_verification_age=(20, 20))))
+    for _ in range(2):
+        refusal = requirement.refusal(auth, {}, config())
+        assert refusal is not None
+        assert refusal.reverification == {"level": "second_factor", "afterMinutes": 10}
+        told: Any = refusal.reverification
+        kept: Any = requirement.reverification
+        for changed in (told, kept, *([given] if isinstance(given, dict) else [])):
+            changed["afterMinutes"] = 60
+
+
+@pytest.mark.usefixtures("local_clerk")
+def test_a_program_is_not_told_to_prove_who_it_is() -> None:
+    auth = ClerkAuth("signed-in", token_type="api_key", user_id="user_1")
+    refusal = Requirement(accepts_token="any", reverification="strict").refusal(auth, {}, config())
+    assert refusal == Refusal(detail="reverification")
+
+
+@EVERY
+def test_a_slug_does_not_pass_for_an_id(local_clerk: LocalClerk, ada: LocalUser, door: Doorway) -> None:
+    """ORG-06: people choose slugs, Clerk the ids."""
+    with served({"organization": "organization"}) as visit:
+        for org_id, slug, named, expected in (
+            ("org_2", "org_1", "org_1", FORBIDDEN),
+            ("org_2", "org_1", "org_2", PASSED),
+            ("org_1", "acme", "acme", PASSED),
+            ("org_1", "acme", "org_", FORBIDDEN),
+        ):
+            token = local_clerk.token(ada, org_id=org_id, org_slug=slug)
+            assert outcome(visit(door, f"Bearer {token}", organization=named)) == expected
+
+
+@pytest.mark.parametrize("kind", ["method", "lambda", "static method", "class method", "partial", "property"])
+def test_the_mixin_s_condition_may_be_any_callable(local_clerk: LocalClerk, ada: LocalUser, kind: str) -> None:
     conditions: dict[str, Any] = {
         "method": lambda self, auth: (type(self).__name__, auth.org_slug) == ("Conditional", "acme"),
         "lambda": lambda auth: auth.org_slug == "acme",
         "static method": staticmethod(lambda auth: auth.org_slug == "acme"),
+        "class method": classmethod(lambda cls, auth: (cls.__name__, auth.org_slug) == ("Conditional", "acme")),
+        "property": property(lambda self: lambda auth: auth.org_slug == "acme"),
         "partial": partial(lambda slug, auth: auth.org_slug == slug, "acme"),
     }
     conditional = type("Conditional", (ClerkLoginRequiredMixin, View), {"clerk_condition": conditions[kind]})

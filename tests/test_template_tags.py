@@ -16,7 +16,7 @@ from django.test import Client, RequestFactory
 from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext_lazy
 
-from clerk_views import ClerkAuth, get_clerk
+from clerk_views import ClerkAuth, frontend, get_clerk
 from clerk_views.testing import LocalClerk
 from tests.conftest import World
 from tests.doors import MIDDLEWARE
@@ -215,18 +215,17 @@ class TestEscaping:
     """Whatever the settings, options and properties hold, the page has the elements that it should have."""
 
     @pytest.mark.parametrize("text", BREAKOUTS)
-    @pytest.mark.parametrize("name", ["CLERK_DOMAIN", "CLERK_PROXY_URL", "CLERK_AFTER_SIGN_OUT_URL"])
+    @pytest.mark.parametrize("name", ["CLERK_PROXY_URL", "CLERK_AFTER_SIGN_OUT_URL"])
     def test_settings(self, settings: Any, name: str, text: str) -> None:
         settings.CLERK_PUBLISHABLE_KEY = PRODUCTION
         settings.CLERK_IS_SATELLITE = True
-        if name != "CLERK_DOMAIN":  # blanks and backslashes are refused in addresses
-            text = "/" + re.sub(r"[\s\\]", "", text)
+        settings.CLERK_DOMAIN = "satellite.example"
+        text = "/" + re.sub(r"[\s\\]", "", text)  # which are refused in addresses
         setattr(settings, name, text)
         shown = page("{% clerk_js %}")
         self.check(shown)
         _, clerk, _, _ = shown.all("script")
         found = {
-            "CLERK_DOMAIN": clerk.get("data-clerk-domain"),
             "CLERK_PROXY_URL": clerk.get("data-clerk-proxy-url"),
             "CLERK_AFTER_SIGN_OUT_URL": shown.options.get("afterSignOutUrl"),
         }
@@ -285,14 +284,38 @@ class TestComponent:
     @pytest.mark.parametrize(
         ("name", "clerk"),
         [
+            ("sign-in", "SignIn"),
+            ("sign-up", "SignUp"),
+            ("user-button", "UserButton"),
+            ("user-avatar", "UserAvatar"),
+            ("user-profile", "UserProfile"),
             ("organization-switcher", "OrganizationSwitcher"),
+            ("organization-profile", "OrganizationProfile"),
+            ("organization-list", "OrganizationList"),
+            ("create-organization", "CreateOrganization"),
+            ("waitlist", "Waitlist"),
+            ("pricing-table", "PricingTable"),
             ("api-keys", "APIKeys"),
             ("oauth-consent", "OAuthConsent"),
+            ("task-choose-organization", "TaskChooseOrganization"),
+            ("task-reset-password", "TaskResetPassword"),
             ("task-setup-mfa", "TaskSetupMFA"),
         ],
     )
-    def test_names_are_htmls(self, name: str, clerk: str) -> None:
-        assert page(f"{{% clerk_component '{name}' %}}").all("div")[0]["data-clerk-component"] == clerk
+    def test_each_component_has_its_place(self, name: str, clerk: str) -> None:
+        """With and without an inside of its own. That Clerk mounts each is shown in test_browser_components.py."""
+        for source in (
+            "{{% clerk_component '{}' a_b=1 %}}",
+            "{{% clerk_component '{}' a_b=1 %}}x{{% endclerk_component %}}",
+        ):
+            shown = page(source.format(name), get())
+            (place,) = shown.all("div")
+            assert place["data-clerk-component"] == clerk
+            assert shown.props["aB"] == 1
+
+    def test_no_component_is_left_out_above(self) -> None:
+        (marked,) = [mark for mark in self.test_each_component_has_its_place.pytestmark if mark.name == "parametrize"]  # type: ignore[attr-defined]
+        assert dict(marked.args[1]) == frontend.COMPONENTS
 
     def test_a_name_may_be_a_variable(self) -> None:
         assert page("{% clerk_component which %}", which="waitlist").all("div")[0]["data-clerk-component"] == "Waitlist"
@@ -445,6 +468,8 @@ class TestHas:
             ('reverification="strict"', "True"),
             ("reverification=rule", "True"),
             ("reverification=missing", "False"),
+            ('role="org:"|add:"admin"', "True"),
+            ("role=which|default:None", "False"),
             ("role=missing", "False"),
             ("permission=which", "True"),
         ],
@@ -498,6 +523,14 @@ class TestHas:
             ('{% clerk_has role="" %}', "role"),
             ('{% clerk_has plan="team:pro" %}', "plan"),
             ('{% clerk_has reverification="strickt" %}', "There is no reverification preset 'strickt'"),
+            ("{% clerk_has role=1 %}", "role must be text"),
+            ("{% clerk_has role=-1.5 %}", "role must be text"),
+            ("{% clerk_has role=None as it %}", "role must be text, for example 'org:admin'; it is None"),
+            ("{% clerk_has permission=True %}", "permission must be text"),
+            ("{% clerk_has plan=False %}", "plan must be text"),
+            ("{% clerk_has reverification=10 %}", "reverification must be one of"),
+            ('{% clerk_has permission="org:invoices" %}', "names no permission"),
+            ('{% clerk_has role="org:admin,org:owner" %}', "names no role"),
         ],
     )
     def test_mistakes_are_found_when_the_template_is_read(self, source: str, message: str) -> None:

@@ -21,7 +21,7 @@ import httpx
 import jwt
 import pytest
 from asgiref.sync import async_to_sync
-from clerk_backend_api.models import ClerkBaseError, ClerkErrors
+from clerk_backend_api.models import ClerkBaseError
 from django.core.cache import caches
 from django.http import HttpRequest, JsonResponse
 from django.test import AsyncClient, Client
@@ -33,7 +33,7 @@ from clerk_views.testing import LocalClerk
 from clerk_views.testing.directory import LocalUser, email_body
 from clerk_views.testing.faults import GARBAGE
 from clerk_views.testing.fixtures import ClerkFixture
-from clerk_views.testing.minting import SESSION_CATEGORY, SigningKey, mint, new_signing_key
+from clerk_views.testing.minting import SigningKey
 from clerk_views.values import PublishableKey
 
 
@@ -93,111 +93,7 @@ def claims_of(token: str, key: SigningKey) -> dict[str, Any]:
     return claims
 
 
-#: The SDK warns about parameters of its own making whenever it lists users.
-reading_lists = pytest.mark.filterwarnings("ignore:.*DEPRECATED:DeprecationWarning")
-
-
-class TestTheApi:
-    def test_the_sdk_reads_a_user(self, server: LocalClerk, sdk: clerk_backend_api.Clerk) -> None:
-        user = server.add_user(email="ada@example.com", username="ada", first_name="Ada", last_name="Lovelace")
-
-        answer = sdk.users.get(user_id=user.id)
-
-        assert (answer.id, answer.username, answer.first_name, answer.last_name) == (user.id, "ada", "Ada", "Lovelace")
-        assert answer.email_addresses[0].id == answer.primary_email_address_id
-        assert answer.email_addresses[0].email_address == user.email == "ada@example.com"
-        assert (answer.banned, answer.locked) == (False, False)
-        assert re.fullmatch(r"user_[A-Za-z0-9]{27}", user.id)
-        assert abs(answer.updated_at / 1000 - time.time()) < 60
-
-    def test_the_sdk_reads_the_key_set(self, server: LocalClerk, sdk: clerk_backend_api.Clerk) -> None:
-        keys = sdk.jwks.get_jwks().keys
-
-        assert keys is not None
-        assert [key.kid for key in keys] == [server.signing_key.kid] == [server.instance_id]
-        assert (keys[0].kty, keys[0].alg, keys[0].use) == ("RSA", "RS256", "sig")
-
-    def test_the_sdk_verifies_a_token(self, server: LocalClerk) -> None:
-        token = server.token(server.add_user())
-        options = clerk_backend_api.security.VerifyTokenOptions(secret_key=server.secret_key, api_url=server.url)
-
-        assert clerk_backend_api.security.verify_token(token, options)["iss"] == server.issuer
-
-    @reading_lists
-    def test_the_sdk_lists_users_newest_first_and_counts_them(
-        self, server: LocalClerk, sdk: clerk_backend_api.Clerk
-    ) -> None:
-        ids = [server.add_user(email=f"{number}@example.com").id for number in range(12)]
-
-        assert [user.id for user in sdk.users.list(request={})] == ids[:1:-1]
-        assert [user.id for user in sdk.users.list(request={"limit": 5, "offset": 10})] == ids[1::-1]
-        assert sdk.users.count(request={}).total_count == 12
-
-    @pytest.mark.parametrize(
-        ("query", "found"),
-        [
-            ({"email_address": ["ADA@example.com", "nobody@example.com"]}, ["ada"]),
-            ({"email_address": ["second@example.com"]}, ["bob"]),
-            ({"user_id": ["user_bob"]}, ["bob"]),
-            ({"username": ["ada", "cy"]}, ["cy", "ada"]),
-            ({"external_id": ["7"]}, ["cy"]),
-            ({"query": "LOVE"}, ["ada"]),
-            ({"query": "example"}, ["bob", "ada"]),
-            ({"banned": True}, ["cy"]),
-            ({"banned": False}, ["bob", "ada"]),
-            ({"order_by": "username"}, ["ada", "bob", "cy"]),
-            ({"order_by": "-username"}, ["cy", "bob", "ada"]),
-            ({"order_by": "+created_at"}, ["ada", "bob", "cy"]),
-            ({"order_by": "-last_active_at"}, ["ada", "cy", "bob"]),
-        ],
-        ids=str,
-    )
-    @reading_lists
-    def test_lists_are_filtered_and_ordered(
-        self, server: LocalClerk, sdk: clerk_backend_api.Clerk, query: Any, found: list[str]
-    ) -> None:
-        server.add_user(email="ada@example.com", username="ada", last_name="Lovelace", last_active_at=10**12)
-        server.add_user(
-            id="user_bob",
-            email="bob@example.com",
-            username="bob",
-            email_addresses=["second@example.com"],
-            last_active_at=None,
-        )
-        server.add_user(username="cy", external_id="7", banned=True, last_active_at=999)
-
-        assert [user.username for user in sdk.users.list(request=query)] == found
-
-    @pytest.mark.parametrize("query", ["limit=0", "limit=501", "limit=x", "offset=-1"])
-    def test_limits_out_of_range_are_refused(self, api: httpx.Client, query: str) -> None:
-        assert api.get(f"/v1/users?{query}").status_code == 422
-
-    def test_an_unknown_user_is_404_in_clerks_form(self, server: LocalClerk, sdk: clerk_backend_api.Clerk) -> None:
-        user = server.add_user()
-        server.delete_user(user)
-
-        with pytest.raises(ClerkErrors) as caught:
-            sdk.users.get(user_id=user.id)
-
-        assert caught.value.status_code == 404
-        assert caught.value.data.errors[0].code == "resource_not_found"
-
-    @pytest.mark.parametrize("header", [None, "Bearer sk_test_other", "bearer", "{secret}", "Basic {secret}"])
-    def test_a_wrong_secret_key_is_401_in_clerks_form(self, server: LocalClerk, header: str | None) -> None:
-        headers = {} if header is None else {"Authorization": header.format(secret=server.secret_key)}
-
-        answer = httpx.get(f"{server.url}/v1/jwks", headers=headers)
-
-        assert answer.status_code == 401
-        assert answer.headers["Content-Type"] == "application/json"
-        assert answer.json()["errors"][0]["code"] == "clerk_key_invalid"
-        assert set(answer.json()) == {"errors", "clerk_trace_id"}
-
-    def test_other_paths_and_methods_have_answers_too(self, api: httpx.Client) -> None:
-        assert api.get("/v1/organizations").status_code == 404
-        assert api.post("/v1/users", json={}).status_code == 405
-        assert api.get("/elsewhere").status_code == 404
-
+class TestConnections:
     def test_other_host_names_are_refused(self, api: httpx.Client) -> None:
         assert api.get("/v1/jwks", headers={"Host": "rebound.example"}).status_code == 421
 
@@ -306,138 +202,6 @@ class TestUsers:
         user.data["public_metadata"]["role"] = "admin"
 
         assert user.data["public_metadata"] == {}
-
-
-class TestTokens:
-    def test_a_token_has_clerks_shape(self, server: LocalClerk) -> None:
-        user = server.add_user()
-        before = int(time.time())
-
-        token = server.token(user)
-        claims = claims_of(token, server.signing_key)
-
-        assert jwt.get_unverified_header(token) == {
-            "alg": "RS256",
-            "typ": "JWT",
-            "kid": server.instance_id,
-            "cat": SESSION_CATEGORY,
-        }
-        assert set(claims) == {"azp", "exp", "fva", "iat", "iss", "jti", "nbf", "sid", "sts", "sub", "v"}
-        assert (claims["sub"], claims["iss"], claims["v"], claims["sts"]) == (user.id, server.issuer, 2, "active")
-        assert before <= claims["iat"] <= time.time()
-        assert (claims["exp"] - claims["iat"], claims["iat"] - claims["nbf"]) == (60, 10)
-        assert claims["azp"] == "http://testserver"
-        assert re.fullmatch(r"sess_[A-Za-z0-9]{27}", claims["sid"])
-        assert re.fullmatch(r"ins_[A-Za-z0-9]{27}", server.instance_id)
-
-    def test_version_one_lacks_what_came_with_version_two(self, server: LocalClerk) -> None:
-        claims = claims_of(server.token("user_1", version=1), server.signing_key)
-
-        assert set(claims) == {"azp", "exp", "fva", "iat", "iss", "nbf", "sid", "sub"}
-
-    def test_claims_and_header_are_overridden_and_removed(self, server: LocalClerk) -> None:
-        token = server.token(
-            "user_1", header={"cat": None, "zip": "DEF"}, azp=None, sub=7, user="me", expires_in=-1, issued_at=1000
-        )
-        claims = jwt.decode(token, options={"verify_signature": False})
-
-        assert jwt.get_unverified_header(token) == {
-            "alg": "RS256",
-            "typ": "JWT",
-            "kid": server.instance_id,
-            "zip": "DEF",
-        }
-        assert "azp" not in claims
-        assert (claims["sub"], claims["user"]) == (7, "me")
-        assert (claims["iat"], claims["exp"], claims["nbf"]) == (1000, 999, 990)
-
-    def test_tokens_of_one_user_share_a_session(self, server: LocalClerk) -> None:
-        ada, bob = server.add_user(), server.add_user()
-        sessions = [claims_of(server.token(user), server.signing_key)["sid"] for user in (ada, ada.id, bob)]
-
-        assert sessions[0] == sessions[1] != sessions[2]
-
-    def test_the_first_party_is_the_default(self) -> None:
-        server, nobodys = LocalClerk(port=1, parties=["https://app.example.com"]), LocalClerk(port=1, parties=[])
-
-        assert claims_of(server.token("user_1"), server.signing_key)["azp"] == "https://app.example.com"
-        assert claims_of(nobodys.token("user_1"), nobodys.signing_key)["azp"] == "http://testserver"
-        assert nobodys.settings()["CLERK_AUTH_PARTIES"] == []
-
-    def test_arbitrary_bytes_are_signed_genuinely(self) -> None:
-        key = new_signing_key()
-
-        token = mint(b'{"alg":"RS256"}', b"\xff not JSON", key)
-
-        header, payload, signature = token.split(".")
-        assert jwt.utils.base64url_decode(payload) == b"\xff not JSON"
-        assert jwt.algorithms.RSAAlgorithm(jwt.algorithms.RSAAlgorithm.SHA256).verify(
-            f"{header}.{payload}".encode(), key.private_key.public_key(), jwt.utils.base64url_decode(signature)
-        )
-        assert mint(b'{"alg":"RS256"}', b"\xff not JSON", key.private_key) == token
-
-    def test_a_key_shows_only_its_public_half(self) -> None:
-        key = new_signing_key("ins_1")
-
-        assert repr(key) == "SigningKey(kid='ins_1')"
-        assert key.private_key.key_size == 2048
-        assert set(key.jwk) == {"use", "kty", "kid", "alg", "n", "e"}
-        assert jwt.PyJWK(key.jwk).key.public_numbers() == key.private_key.public_key().public_numbers()
-
-    def test_two_servers_have_different_keys_and_ids(self) -> None:
-        servers = [LocalClerk() for _ in range(3)]
-
-        assert len({server.signing_key.public_pem for server in servers}) == 3
-        assert len({server.instance_id for server in servers}) == 3
-        assert len({server.secret_key for server in servers}) == 3
-
-
-class TestKeyRotation:
-    @staticmethod
-    def published(api: httpx.Client) -> list[str]:
-        return [key["n"] for key in api.get("/v1/jwks").json()["keys"]]
-
-    def test_a_new_key_replaces_the_old_one(self, server: LocalClerk, api: httpx.Client) -> None:
-        old = server.signing_key
-
-        new = server.rotate_keys()
-
-        assert new is server.signing_key
-        assert new.kid != old.kid
-        assert self.published(api) == [new.jwk["n"]]
-        assert claims_of(server.token("user_1"), new)
-        assert jwt.get_unverified_header(server.token("user_1"))["kid"] == new.kid
-
-    def test_the_key_id_may_stay(self, server: LocalClerk, api: httpx.Client) -> None:
-        old = server.signing_key
-
-        assert server.rotate_keys(same_kid=True).kid == old.kid
-        assert old.jwk["n"] not in self.published(api)
-
-    def test_the_old_key_may_stay_published(self, server: LocalClerk, api: httpx.Client) -> None:
-        old = server.signing_key
-
-        new = server.rotate_keys(keep_old=True)
-
-        assert self.published(api) == [old.jwk["n"], new.jwk["n"]]
-        assert jwt.get_unverified_header(server.token("user_1", key=old))["kid"] == old.kid
-
-    def test_any_key_set_can_be_served(self, server: LocalClerk, api: httpx.Client) -> None:
-        odd = [None, {"kty": "oct", "k": "AA"}, 5]
-        server.key_set_override(odd)
-        assert api.get("/v1/jwks").json() == {"keys": odd}
-
-        server.key_set_override(None)
-        assert self.published(api) == [server.signing_key.jwk["n"]]
-
-    def test_keys_are_used_again_but_not_at_once(self, server: LocalClerk) -> None:
-        seen = []
-        for _ in range(12):
-            server.reset()
-            seen.append(server.signing_key.public_pem)
-
-        assert len(set(seen)) < 12
-        assert all(len(set(seen[start : start + 4])) == 4 for start in range(9))
 
 
 class TestFaults:
@@ -566,15 +330,6 @@ class TestFaults:
 
         assert arrived > 1_000_000
 
-    def test_any_bytes_can_be_the_answer_to_a_path(self, server: LocalClerk, api: httpx.Client) -> None:
-        server.respond("/v1/jwks", b"\x00\x01", 418, "text/x-odd", [("X-Odd", "yes")])
-
-        answer = api.get("/v1/jwks?a=b")
-
-        assert (answer.status_code, answer.content) == (418, b"\x00\x01")
-        assert (answer.headers["Content-Type"], answer.headers["X-Odd"]) == ("text/x-odd", "yes")
-        assert api.get("/v1/users").status_code == 200
-
 
 class TestStopping:
     @pytest.mark.parametrize("fault", ["slow", "drip", "endless", "huge", "none"])
@@ -656,42 +411,7 @@ class TestCalls:
         assert server.calls.paths[1].headers["authorization"] == "[hidden]"
 
 
-class TestSettings:
-    def test_settings_agree_with_the_library(self, server: LocalClerk, settings: Any) -> None:
-        for name, value in server.settings().items():
-            setattr(settings, name, value)
-
-        read = config()
-
-        assert (read.secret_key, read.api_url) == (server.secret_key, server.url)
-        assert (read.issuers[0], read.proxy_url) == (server.issuer, server.url)
-        assert read.sign_in_url == f"{server.url}/sign-in"
-        assert "http://testserver" in read.auth_parties
-        assert read.publishable_key is not None
-        assert read.publishable_key.cookie_suffix == server.cookie_suffix
-        assert not read.publishable_key.is_production
-
-    def test_settings_of_the_project_and_its_environment_do_not_get_in_the_way(
-        self, server: LocalClerk, settings: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("CLERK_JWT_KEY", new_signing_key().public_pem)
-        settings.CLERK_ISSUER = "https://clerk.example.com"
-        settings.CLERK_AUDIENCE = "https://app.example.com"
-        for name, value in server.settings().items():
-            setattr(settings, name, value)
-
-        assert (config().jwt_key, config().issuers[0], config().audience) == (None, server.issuer, ())
-
-    def test_overrides_come_last(self, server: LocalClerk) -> None:
-        assert server.settings(CLERK_API_URL="http://127.0.0.1:9", X=1)["CLERK_API_URL"] == "http://127.0.0.1:9"
-
-    def test_the_address_is_known_once_there_is_a_port(self) -> None:
-        server = LocalClerk()
-        with pytest.raises(RuntimeError, match="start"):
-            server.settings()
-        assert LocalClerk(port=4321).url == "http://127.0.0.1:4321"
-        assert "stopped" in repr(server)
-
+class TestBeginningAgain:
     def test_a_reset_makes_another_instance(self, server: LocalClerk, api: httpx.Client) -> None:
         user = server.add_user()
         before = (server.secret_key, server.instance_id, server.url)
@@ -856,6 +576,37 @@ class TestTheSignInPage:
         assert browser.get(f"/sign-in?{there.query}", headers=host).status_code == 200
         done = browser.post(f"/sign-in?{there.query}", data={"user_id": user.id}, headers=host)
         assert (done.status_code, done.headers["Location"]) == (303, target)
+
+    def test_the_browser_that_an_application_names_is_the_one_that_signs_in(
+        self, server: LocalClerk, browser: httpx.Client
+    ) -> None:
+        """Also where the page moves to another host name, which sees none of the cookies so far."""
+        user = server.add_user()
+        name = server.session_cookies(server.token(user))["__clerk_db_jwt"]
+
+        moved = browser.get("/sign-in", params={"redirect_url": "http://localhost:8000/", "__clerk_db_jwt": name})
+        page = browser.get(moved.headers["Location"])
+        shown = browser.get("/sign-in", params={"__clerk_db_jwt": '"><b>'})
+        done = browser.post(
+            moved.headers["Location"].partition("?")[0], data={"user_id": user.id, "__clerk_db_jwt": name}
+        )
+
+        assert f'name="__clerk_db_jwt" value="{name}"' in page.text
+        assert "<b>" not in shown.text
+        assert set_cookies(done)["__clerk_db_jwt"][0] == name
+
+    def test_a_satellite_s_visitors_sign_in_under_the_name_of_the_primary_site(
+        self, server: LocalClerk, browser: httpx.Client
+    ) -> None:
+        user = server.add_user()
+        target = "http://localhost:8000/a?b&__clerk_synced=false"
+
+        page = browser.get("/sign-in", params={"redirect_url": target})
+        answer = browser.post("/sign-in", data={"user_id": user.id, "redirect_url": target})
+
+        assert page.status_code == 200
+        assert (answer.status_code, answer.headers["Location"]) == (303, target)
+        assert "__session" in set_cookies(answer)
 
     def test_signing_out_clears_the_cookies_and_goes_back(self, server: LocalClerk, browser: httpx.Client) -> None:
         answer = browser.post("/sign-out", data={"redirect_url": "http://127.0.0.1:8000/"})

@@ -86,7 +86,7 @@ def app(clerk: LocalClerk) -> Iterator[App]:
 
 @pytest.fixture
 def ada(clerk: LocalClerk) -> LocalUser:
-    return clerk.add_user(email="ada@example.com", first_name="Ada", image_url="data:,")
+    return clerk.add_user(email="ada@example.com", first_name="Ada")
 
 
 @pytest.fixture
@@ -129,10 +129,8 @@ def test_a_visitor_signs_in_with_clerk_s_own_form(
     clerk: LocalClerk, app: App, browser: Browser, ada: LocalUser
 ) -> None:
     browser.open(app.url)
-    for field, text in (("identifier", "ada@example.com"), ("password", "whatever")):
-        browser.wait_for(f"document.querySelector('input[name={field}]:not([tabindex=\"-1\"])')")
-        browser.type(f"input[name={field}]", text)
-        browser.click(".cl-formButtonPrimary")
+
+    browser.fill_in("ada@example.com")
 
     browser.wait_for("location.pathname === '/welcome' && window.ready")
     assert browser.run("Clerk.user.id") == ada.id
@@ -209,6 +207,21 @@ def test_an_organisation_becomes_active_in_the_token(
     token = browser.cookies["__session"]["value"]
     claims = jwt.decode(token, clerk.signing_key.public_pem, algorithms=["RS256"])
     assert claims["o"] == {"id": acme.id, "slg": "acme", "rol": "admin"}
+
+
+def test_nothing_is_loaded_from_elsewhere_not_even_pictures(
+    clerk: LocalClerk, browser: Browser, ada: LocalUser, sign_in: Callable[[LocalUser], None]
+) -> None:
+    clerk.add_member(clerk.add_organization(name="Acme"), ada)
+    sign_in(ada)
+
+    assert browser.wait_for("document.querySelector('#place img')?.naturalWidth") == 64
+    browser.run("void (Clerk.unmountUserButton(place), Clerk.mountOrganizationList(place))")
+    browser.wait_for("document.querySelectorAll('#place img').length > 1")
+    browser.wait_for("[...document.querySelectorAll('#place img')].every(each => each.naturalWidth === 64)")
+
+    loaded = browser.run("performance.getEntriesByType('resource').map(each => new URL(each.name).hostname)")
+    assert set(loaded) == {"127.0.0.1"}
 
 
 def test_the_handshake_comes_back_with_what_the_application_takes_up(

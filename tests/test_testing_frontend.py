@@ -15,9 +15,7 @@ import httpx
 import jwt
 import pytest
 import time_machine
-from django.core.management import call_command
 
-from clerk_views.conf import config
 from clerk_views.testing import LocalClerk, LocalSession, LocalUser
 
 KINDS = [pytest.param(False, id="development"), pytest.param(True, id="production")]
@@ -144,38 +142,13 @@ def set_cookies(answer: httpx.Response) -> dict[str, str]:
     return dict(header.split("=", 1) for header in answer.headers.get_list("set-cookie"))
 
 
-class TestTheKeys:
-    @pytest.mark.django_db  # checks of the addresses build admin forms
-    def test_they_are_of_the_kind_asked_for(self, clerk: LocalClerk, settings: Any) -> None:
-        kind = "live" if clerk.production else "test"
-        for name, value in clerk.settings().items():
-            setattr(settings, name, value)
-
-        read = config()
-
-        assert clerk.secret_key.startswith(f"sk_{kind}_")
-        assert clerk.publishable_key.startswith(f"pk_{kind}_")
-        assert read.publishable_key is not None
-        assert read.publishable_key.is_production is clerk.production
-        assert read.publishable_key.cookie_suffix == clerk.cookie_suffix
-        assert read.proxy_url == clerk.url
-        call_command("check", fail_level="ERROR")
-
-    def test_tokens_are_issued_by_the_host_in_the_key_not_by_the_proxy(self, clerk: LocalClerk) -> None:
-        claims = claims_of(clerk.token("user_a"), clerk)
-        assert claims["iss"] == clerk.issuer == f"https://{clerk.frontend_host}"
-        assert clerk.url not in claims["iss"]
-
-    def test_with_a_development_key_that_host_is_one_for_which_clerk_js_keeps_a_development_browser(self) -> None:
-        assert LocalClerk(port=1234).frontend_host == "local-1234.clerk.accounts.dev"
-
-    def test_servers_on_other_ports_have_cookies_of_other_names(self) -> None:
-        assert LocalClerk(port=1).cookie_suffix != LocalClerk(port=2).cookie_suffix
-
-    def test_it_may_be_called_localhost_and_by_no_other_name(self) -> None:
-        assert LocalClerk(port=1234, host="localhost").url == "http://localhost:1234"
-        with pytest.raises(ValueError, match="this machine only"):
-            LocalClerk(host="clerk.example.com")
+def test_the_frontend_api_stands_below_a_path_of_its_own(clerk: LocalClerk) -> None:
+    """And beside it, for programs that look at what was asked."""
+    below = httpx.get(f"{clerk.url}/__clerk/v1/environment")
+    assert below.json() == httpx.get(f"{clerk.url}/v1/environment").json()
+    assert [call.path for call in clerk.calls.paths] == ["/v1/environment"] * 2
+    assert httpx.get(f"{clerk.url}/__clerk/__clerk/v1/environment").status_code == 404
+    assert httpx.get(f"{clerk.url}/__clerkv1/environment").status_code == 404
 
 
 class TestBrowsers:
@@ -448,6 +421,22 @@ class TestTokens:
         assert error_of(refused) == (404, "resource_not_found")
         personal = script.post(path, active_organization_id="").json()
         assert personal["response"]["last_active_organization_id"] is None
+
+    def test_the_components_for_billing_consent_and_tasks_find_what_they_ask_for(
+        self, script: Script, ada: LocalUser, session_id: str
+    ) -> None:
+        """That they are content with it is shown in test_browser_components.py."""
+        assert script.get("/billing/plans", payer_type="user").json() == {"data": [], "total_count": 0}
+        for name in ("payment_methods", "statements"):
+            assert script.get(f"/me/billing/{name}").json() == {"response": {"data": [], "total_count": 0}}
+        subscription = script.get("/me/billing/subscription").json()["response"]
+        assert (subscription["status"], subscription["subscription_items"]) == ("active", [])
+        query = {"scope": "profile email", "redirect_uri": "https://client.example/back"}
+        consent = script.get("/me/oauth/consent/client_1", **query).json()["response"]
+        assert (consent["client_id"], consent["redirect_domain"]) == ("client_1", "client.example")
+        assert [each["scope"] for each in consent["scopes"]] == ["profile", "email"]
+        totp = script.post("/me/totp").json()["response"]
+        assert f"secret={totp['secret']}" in totp["uri"]
 
     def test_they_live_as_long_as_asked_for(self, ada_on_a_short_one: tuple[Script, str]) -> None:
         script, session_id = ada_on_a_short_one
@@ -804,6 +793,25 @@ class TestTheHandshake:
             browser.http.post(f"http://localhost:{urlsplit(clerk.url).port}/sign-in", data={"user_id": other.id})
             assert there() == other.id
 
+    def test_under_another_name_it_asks_itself_under_its_own(self) -> None:
+        """As a satellite's Frontend API asks that of the primary domain; once, and only where nobody is signed in."""
+        with LocalClerk(production=True) as clerk, Browser(clerk) as browser:
+            there = f"http://localhost:{urlsplit(clerk.url).port}/__clerk/v1/client/handshake"
+            asked = {"redirect_url": "http://localhost:8000/"}
+
+            def hosts() -> list[str | None]:
+                answer = browser.http.get(there, params=asked, follow_redirects=False)
+                seen = []
+                while answer.headers["Location"] != "http://localhost:8000/":
+                    seen.append(urlsplit(answer.headers["Location"]).hostname)
+                    answer = browser.http.get(answer.headers["Location"])
+                return seen
+
+            assert hosts() == ["127.0.0.1", "localhost"]
+            browser.sign_in(clerk.add_user())
+            assert hosts() == ["127.0.0.1", "localhost"]
+            assert hosts() == []
+
     def test_a_satellite_s_script_comes_back_with_word_that_it_was_done(
         self, clerk: LocalClerk, browser: Browser, ada: LocalUser
     ) -> None:
@@ -814,6 +822,36 @@ class TestTheHandshake:
         assert answer.headers["Location"].startswith(f"{ORIGIN}/?a=1&b&__clerk_synced=true")
         assert ("&__clerk_handshake=" in answer.headers["Location"]) is not clerk.production
         assert ("__clerk_handshake" in set_cookies(answer)) is clerk.production
+
+    def test_a_satellite_is_told_which_browser_has_come(self, development: LocalClerk) -> None:
+        with Browser(development) as browser:
+            browser.sign_in(development.add_user())
+            target = "http://localhost:8000/?a=1&__clerk_synced=false"
+            answer = browser.http.get("/sign-in", params={"__clerk_redirect_url": target})
+
+            back = urlsplit(answer.headers["Location"])
+            assert (answer.status_code, back.netloc) == (307, "localhost:8000")
+            name = browser.http.cookies["__clerk_db_jwt"]
+            assert parse_qs(back.query) == {"a": ["1"], "__clerk_db_jwt": [name], "__clerk_synced": ["true"]}
+
+    def test_a_browser_that_nobody_knew_gets_a_name_for_the_satellite(self, development: LocalClerk) -> None:
+        with Browser(development) as browser:
+            target = {"__clerk_redirect_url": "http://localhost:8000/"}
+            found = [urlsplit(browser.http.get("/sign-in", params=target).headers["Location"]).query for _ in range(2)]
+            assert found[0] == found[1]
+            assert "__clerk_db_jwt=dvb_" in found[0]
+
+    @pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example/", ""])
+    def test_no_other_place_is_told_of_the_browser(self, development: LocalClerk, target: str) -> None:
+        """RED-01."""
+        with Browser(development) as browser:
+            answer = browser.http.get("/sign-in", params={"__clerk_redirect_url": target})
+            assert error_of(answer) == (400, "form_param_value_invalid")
+
+    def test_with_a_production_key_no_satellite_is_told_of_the_browser(self) -> None:
+        with LocalClerk(production=True) as clerk, Browser(clerk) as browser:
+            answer = browser.http.get("/sign-in", params={"__clerk_redirect_url": "http://localhost:8000/"})
+            assert error_of(answer) == (400, "form_param_value_invalid")
 
     def test_a_nonce_works_once_and_with_the_secret_key(
         self, clerk: LocalClerk, browser: Browser, ada: LocalUser

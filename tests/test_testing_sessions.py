@@ -141,6 +141,15 @@ class TestItsStatus:
         assert (session.status, session.is_open, session.organization_id) == (status, False, None)
         assert session.updated_at >= session.created_at
 
+    @pytest.mark.parametrize("task", ["reset-password", "setup-mfa"])
+    def test_a_pending_session_may_wait_for_something_else(self, server: LocalClerk, task: str) -> None:
+        session = server.open_session(server.add_user(), pending=task)
+        token = claims_of(server.session_token(session))
+        session.activate("org_1")
+        assert token["sts"] == "pending"
+        assert session.data["tasks"] == [{"key": task}]
+        assert (session.status, session.organization_id) == ("pending", "org_1")
+
     def test_a_pending_session_waits_for_an_organisation(self, server: LocalClerk) -> None:
         session = server.open_session(server.add_user(), pending=True)
         tasks, pending = session.data["tasks"], claims_of(server.session_token(session))

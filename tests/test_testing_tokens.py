@@ -1,7 +1,9 @@
-"""Tokens that tell of organisations, permissions, features and plans, read back by decoders that are not ours."""
+"""Session tokens: what they tell of users, organisations and plans, read back by decoders that are not ours."""
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +23,7 @@ from hypothesis import strategies as st
 from clerk_views.testing import LocalClerk, LocalUser
 from clerk_views.testing.entitlements import ActiveOrganization, Scoped, organization_claims
 from clerk_views.testing.fixtures import ClerkFixture
+from clerk_views.testing.minting import SESSION_CATEGORY
 
 SLUGS = st.text("abcxyz09_-", min_size=1, max_size=6)
 
@@ -82,6 +85,63 @@ def seen_by_the_sdk(server: LocalClerk, token: str) -> Any:
     request = httpx.Request("GET", "http://testserver/", headers={"Authorization": f"Bearer {token}"})
     options = AuthenticateRequestOptions(jwt_key=server.signing_key.public_pem, accepts_token=["session_token"])
     return authenticate_request(request, options).to_auth()
+
+
+class TestItsShape:
+    def test_a_token_has_clerks_shape(self, server: LocalClerk) -> None:
+        user = server.add_user()
+        before = int(time.time())
+
+        token = server.token(user)
+        claims = claims_of(server, token)
+
+        assert jwt.get_unverified_header(token) == {
+            "alg": "RS256",
+            "typ": "JWT",
+            "kid": server.instance_id,
+            "cat": SESSION_CATEGORY,
+        }
+        assert set(claims) == {"azp", "exp", "fva", "iat", "iss", "jti", "nbf", "sid", "sts", "sub", "v"}
+        assert (claims["sub"], claims["iss"], claims["v"], claims["sts"]) == (user.id, server.issuer, 2, "active")
+        assert before <= claims["iat"] <= time.time()
+        assert (claims["exp"] - claims["iat"], claims["iat"] - claims["nbf"]) == (60, 10)
+        assert claims["azp"] == "http://testserver"
+        assert re.fullmatch(r"sess_[A-Za-z0-9]{27}", claims["sid"])
+        assert re.fullmatch(r"ins_[A-Za-z0-9]{27}", server.instance_id)
+
+    def test_version_one_lacks_what_came_with_version_two(self, server: LocalClerk) -> None:
+        claims = claims_of(server, server.token("user_1", version=1))
+
+        assert set(claims) == {"azp", "exp", "fva", "iat", "iss", "nbf", "sid", "sub"}
+
+    def test_claims_and_header_are_overridden_and_removed(self, server: LocalClerk) -> None:
+        token = server.token(
+            "user_1", header={"cat": None, "zip": "DEF"}, azp=None, sub=7, user="me", expires_in=-1, issued_at=1000
+        )
+        claims = jwt.decode(token, options={"verify_signature": False})
+
+        assert jwt.get_unverified_header(token) == {
+            "alg": "RS256",
+            "typ": "JWT",
+            "kid": server.instance_id,
+            "zip": "DEF",
+        }
+        assert "azp" not in claims
+        assert (claims["sub"], claims["user"]) == (7, "me")
+        assert (claims["iat"], claims["exp"], claims["nbf"]) == (1000, 999, 990)
+
+    def test_tokens_of_one_user_share_a_session(self, server: LocalClerk) -> None:
+        ada, bob = server.add_user(), server.add_user()
+        sessions = [claims_of(server, server.token(user))["sid"] for user in (ada, ada.id, bob)]
+
+        assert sessions[0] == sessions[1] != sessions[2]
+
+    def test_the_first_party_is_the_default(self) -> None:
+        server, nobodys = LocalClerk(port=1, parties=["https://app.example.com"]), LocalClerk(port=1, parties=[])
+
+        assert claims_of(server, server.token("user_1"))["azp"] == "https://app.example.com"
+        assert claims_of(nobodys, nobodys.token("user_1"))["azp"] == "http://testserver"
+        assert nobodys.settings()["CLERK_AUTH_PARTIES"] == []
 
 
 class TestWhatIsNamed:

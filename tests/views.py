@@ -108,6 +108,21 @@ required_araises = clerk_required(araises)
 required_raises_inside = around(clerk_required(raises))
 
 
+def unwelcome(auth: Any) -> bool:
+    raise PermissionDenied("about this visitor")
+
+
+def unheard_of(auth: Any) -> bool:
+    raise Http404("about this visitor")
+
+
+CONDITIONS = {
+    f"{kind}/{name}": clerk_required(condition=condition)(view)
+    for kind, condition in (("403", unwelcome), ("404", unheard_of))
+    for name, view in (("function", answer), ("afunction", aanswer))
+}
+
+
 @clerk_required
 def no_response(request: HttpRequest) -> Any:
     return None
@@ -155,6 +170,10 @@ class RaisesAsync(ClerkLoginRequiredMixin, View):
         return await araises(request, kind)
 
 
+class Unwelcoming(ClerkLoginRequiredMixin, _AsyncAnswers):
+    clerk_condition = unwelcome
+
+
 class RequiredElsewhere(ClerkLoginRequiredMixin, _Answers):
     login_url = "/own-sign-in/"
     redirect_field_name = "back"
@@ -181,10 +200,25 @@ class Decorated(_Answers):
     pass
 
 
+@method_decorator(clerk_required, name="dispatch")
+class DecoratedAsync(_AsyncAnswers):
+    pass
+
+
+@method_decorator(clerk_optional, name="dispatch")
+class DecoratedOptionalAsync(_AsyncAnswers):
+    pass
+
+
 class DecoratedMethod(View):
     @method_decorator(clerk_required)
     def get(self, request: HttpRequest) -> JsonResponse:
         return answer(request)
+
+
+@method_decorator(clerk_required, name="get")
+class DecoratedMethodAsync(_AsyncAnswers):
+    pass
 
 
 class LoginRequired(LoginRequiredMixin, _Answers):

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from django import template
 from django.core.serializers.json import DjangoJSONEncoder
 from django.http import HttpRequest
-from django.template.base import FilterExpression, NodeList, Parser, Token, TokenType, token_kwargs
+from django.template.base import FilterExpression, NodeList, Parser, Token, TokenType, Variable, token_kwargs
 from django.template.context import Context
 from django.templatetags.static import static
 from django.utils.html import format_html, format_html_join, json_script
@@ -212,12 +212,19 @@ def clerk_has(parser: Parser, token: Token) -> HasNode:
         )
     for name, value in asked.items():
         _known(name, _CHECKS, "keyword of clerk_has")
-        if isinstance(value.var, str) and not value.filters:
+        if _is_literal(value):
             try:
-                _CHECKS[name](value.var)
-            except ValueError as error:
+                _CHECKS[name](value.resolve(Context()))
+            except (TypeError, ValueError) as error:
                 raise template.TemplateSyntaxError(str(error)) from None
     return HasNode(asked, target)
+
+
+def _is_literal(value: FilterExpression) -> bool:
+    """Whether the template itself says what it is: a text, a number, or one of Python's constants."""
+    if value.filters or isinstance(value.var, str):
+        return not value.filters
+    return isinstance(value.var, Variable) and (value.var.lookups is None or value.var.var in ("None", "True", "False"))
 
 
 _CHECKS: Mapping[str, Callable[[object], object]] = {

@@ -10,11 +10,14 @@ A local stand-in for Clerk, for tests and for trying things out without an accou
         with override_settings(**clerk_server.settings()):
             client.get("/invoices", headers={"Authorization": f"Bearer {clerk_server.token(ada)}"})
 
-It speaks Clerk's Backend API, and the Frontend API for browsers with or without clerk-js: clients.py knows the
-browsers, frontend.py answers clerk-js, handshakes.py brings cookies up to date, sign_in.py is the page, and packages.py
-serves Clerk's own scripts from a folder; machines.py knows API keys and the like. It listens on 127.0.0.1 alone, and
-nothing in the library imports it: it cannot be switched on by a setting. The pytest fixtures ``local_clerk`` and
-``clerk`` are in fixtures.py, tokens of every shape in minting.py.
+What it offers is listed in server.py, and who it is, with the settings that point at it, in instance.py; places.py
+says under which names, and where it may lead. backend.py answers for Clerk's Backend API, frontend.py for the
+Frontend API as clerk-js asks it; clients.py knows the browsers, handshakes.py brings their cookies up to date,
+sign_in.py is the page, packages.py serves Clerk's own scripts from a folder, and pictures.py what users look like.
+tokens.py says what is in a session token, machines.py knows API keys and the like, minting.py signs tokens of every
+shape. The pytest fixtures ``local_clerk`` and ``clerk`` are in fixtures.py.
+
+It listens on 127.0.0.1 alone, and nothing in the library imports it: it cannot be switched on by a setting.
 """
 
 from __future__ import annotations

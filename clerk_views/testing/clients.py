@@ -13,10 +13,13 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import urlsplit
 
+from clerk_views.testing.directory import Directory, LocalUser, now_ms
+from clerk_views.testing.instance import Instance
 from clerk_views.testing.listener import Exchange
 from clerk_views.testing.minting import new_id
-from clerk_views.testing.sessions import LocalSession, Sessions
+from clerk_views.testing.sessions import LocalSession, Sessions, session_id_of
 
 _YEAR = 365 * 24 * 3600  # seconds; what clerk-js gives its cookies
 
@@ -45,22 +48,23 @@ class Clients:
     All browsers, and the secrets by which they and their sessions are known. Safe to use from several threads.
 
     Args:
+        instance: Whose cookies they keep; with production keys there are no development browsers.
+        directory: Who may sign in there.
         sessions: Where the sessions are; each names its browser.
-        is_production: Whether the publishable key is a ``pk_live_`` one, so that there are no development browsers.
-        suffix: Returns the end of this instance's suffixed cookie names.
         mint: Returns the next token of a session, for the origin of the page that asks; None for the session's own.
     """
 
     def __init__(
         self,
+        instance: Instance,
+        directory: Directory,
         sessions: Sessions,
-        is_production: bool,
-        suffix: Callable[[], str],
         mint: Callable[[LocalSession, str | None], str],
     ) -> None:
-        self.is_production = is_production
+        self.is_production = instance.production
+        self._instance = instance
+        self._directory = directory
         self._sessions = sessions
-        self._suffix = suffix
         self._mint = mint
         self._lock = threading.RLock()
         self._clients: dict[str, LocalClient] = {}
@@ -115,11 +119,36 @@ class Clients:
         """Return when somebody last signed in or out in a browser, in whole Unix seconds."""
         return max([client.changed_at, *(int(session.created_at) for session in self.sessions_of(client))])
 
+    def sign_in(
+        self, client: LocalClient, user: LocalUser, organization_id: str | None, origin: str | None
+    ) -> LocalSession:
+        """
+        Open a session in a browser, in place of any other: one account at a time, as in most instances of Clerk.
+
+        Args:
+            organization_id: Of the active organisation; None for the personal account.
+            origin: Of the page that asks; None for one that the stand-in itself has served, and for programs.
+        """
+        self.sign_out(client)
+        self._directory.update(user, {"last_sign_in_at": now_ms(), "updated_at": user.data["updated_at"]})
+        return self._sessions.open(user.id, organization_id=organization_id, origin=origin, client_id=client.id)
+
     def sign_out(self, client: LocalClient) -> None:
         """End all sessions of a browser."""
         for session in self.sessions_of(client):
             session.end()
         client.changed_at = int(time.time())
+
+    def sign_out_of(self, exchange: Exchange) -> None:
+        """End what a request shows: the sessions of its browser, and that of a token in its cookies, expired or not."""
+        client = self.find(exchange, {})
+        if client:
+            self.sign_out(client)
+        # A test may have given a browser nothing but the session's own cookies.
+        for name in self._names("__session"):
+            session = self._sessions.find(session_id_of(exchange.cookies.get(name)) or "")
+            if session:
+                session.end()
 
     def forget(self, client: LocalClient) -> None:
         """End all sessions of a browser, and know it no more."""
@@ -156,20 +185,29 @@ class Clients:
         """Return the ``Set-Cookie`` value by which the browser will be known here."""
         return cookie("__client", client.secret, _YEAR, hidden=True)
 
-    def script_cookies(self, client: LocalClient) -> list[str]:
+    def script_cookies(self, client: LocalClient, host: str) -> list[str]:
         """
         Return the ``Set-Cookie`` values that go with an answer to clerk-js, which keeps the session's own cookies.
 
         With a production key it leaves it to the Frontend API to say when the browser changed. In neither case can it
         remove the refresh token.
+
+        Args:
+            host: That was asked.
         """
-        cookies = [self.own_cookie(client), *self.clock_cookies(client)] if self.is_production else []
+        cookies = [self.own_cookie(client), *self.clock_cookies(client, host)] if self.is_production else []
         return cookies if self.current(client) else [*cookies, self._no_refresh_token()]
 
-    def clock_cookies(self, client: LocalClient | None, *, suffixed: bool = True) -> list[str]:
-        """Return ``Set-Cookie`` values that tell the application when the browser changed, 0 if nobody is signed in."""
+    def clock_cookies(self, client: LocalClient | None, host: str | None, *, suffixed: bool = True) -> list[str]:
+        """
+        Return ``Set-Cookie`` values that tell applications when the browser changed, 0 if nobody is signed in.
+
+        Args:
+            host: Of the application; where it shares a domain with others, all of them are told, as by Clerk.
+        """
         changed = self.updated_at(client) if client and self.sessions_of(client) else 0
-        return [cookie(name, str(changed), _YEAR) for name in self._names("__client_uat", suffixed)]
+        domain = self._instance.places.shared_domain(host)
+        return [cookie(name, str(changed), _YEAR, domain=domain) for name in self._names("__client_uat", suffixed)]
 
     def session_cookies(self, session: LocalSession | None, origin: str | None, *, suffixed: bool = True) -> list[str]:
         """
@@ -188,28 +226,54 @@ class Clients:
             cookie(self._names("__refresh")[1], self.refresh_token(session), _YEAR, hidden=True),
         ]
 
-    def directives(self, client: LocalClient, origin: str | None, *, suffixed: bool = True) -> list[str]:
+    def directives(self, client: LocalClient, origin: str, *, suffixed: bool = True) -> list[str]:
         """Return ``Set-Cookie`` values that bring an application's cookies in step with a browser."""
         names = () if self.is_production else self._names("__clerk_db_jwt", suffixed)
         return [
             *self.session_cookies(self.current(client), origin, suffixed=suffixed),
-            *self.clock_cookies(client, suffixed=suffixed),
+            *self.clock_cookies(client, urlsplit(origin).hostname, suffixed=suffixed),
             *(cookie(name, self.development_browser(client), _YEAR) for name in names),
         ]
+
+    def page_cookies(self, client: LocalClient | None, origin: str) -> list[str]:
+        """
+        Return ``Set-Cookie`` values with which a page of ours signs in at an application; out, with None for a client.
+
+        The session's own cookies are the application's where it shares a domain: it gets them by a handshake.
+        """
+        host = urlsplit(origin).hostname
+        own = [self.own_cookie(client)] if client else []
+        if self._instance.places.shared_domain(host):
+            return [*own, *self.clock_cookies(client, host)]
+        if client:
+            return [*own, *self.directives(client, origin)]
+        # A zero in __client_uat says "signed out", which is more than the absence of that cookie would.
+        return [*self.session_cookies(None, None), *self.clock_cookies(None, host)]
+
+    def cookies_for(self, token: str, signed_in_at: float) -> dict[str, str]:
+        """Return the cookies that an application keeps for a token, by name. See LocalClerk.session_cookies()."""
+        cookies = {"__session": token, "__client_uat": str(int(signed_in_at))}
+        if not self.is_production:
+            session = self._sessions.find(session_id_of(token) or "")
+            client = self.get(session.client_id if session else None)
+            cookies["__clerk_db_jwt"] = self.development_browser(client)
+        return cookies | {self._names(name)[1]: value for name, value in cookies.items()}
 
     def _no_refresh_token(self) -> str:
         return cookie(self._names("__refresh")[1], "", 0, hidden=True)
 
     def _names(self, name: str, suffixed: bool = True) -> tuple[str, ...]:
-        return (name, f"{name}_{self._suffix()}") if suffixed else (name,)
+        return (name, f"{name}_{self._instance.cookie_suffix}") if suffixed else (name,)
 
 
-def cookie(name: str, value: str, lifetime: int, *, hidden: bool = False) -> str:
+def cookie(name: str, value: str, lifetime: int, *, hidden: bool = False, domain: str | None = None) -> str:
     """
-    Return the value of a ``Set-Cookie`` header for the whole host.
+    Return the value of a ``Set-Cookie`` header for a whole host, or a whole domain.
 
     Args:
         lifetime: Seconds; 0 removes the cookie.
         hidden: From scripts.
+        domain: None for the very host that sets it.
     """
-    return f"{name}={value}; Path=/; Max-Age={lifetime}; SameSite=Lax" + ("; HttpOnly" if hidden else "")
+    where = f"; Domain={domain}" if domain else ""
+    return f"{name}={value}; Path=/; Max-Age={lifetime}; SameSite=Lax{where}" + ("; HttpOnly" if hidden else "")

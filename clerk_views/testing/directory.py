@@ -6,7 +6,7 @@ import copy
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from clerk_views.testing.minting import new_id
 
@@ -267,6 +267,12 @@ def _fits(user: LocalUser, query: Mapping[str, list[str]]) -> bool:
     )
 
 
-def id_of(user: LocalUser | str) -> str:
-    """Return the Clerk id of a user or of an id."""
-    return user if isinstance(user, str) else user.id
+class Known(Protocol):
+    """What Clerk has an id for: a user, an organisation, a machine."""
+
+    id: str
+
+
+def id_of(known: Known | str) -> str:
+    """Return the Clerk id of what has one, or of an id."""
+    return known if isinstance(known, str) else known.id

@@ -164,6 +164,21 @@ def error_body(status: int, code: str | None = None, message: str | None = None)
     return json.dumps({"errors": [error], "clerk_trace_id": "00000000000000000000000000000000"}).encode()
 
 
+class Refused(Exception):
+    """
+    The answer is an error of Clerk's form; see error_body().
+
+    Attributes:
+        status: Of the answer.
+        body: Of the answer.
+    """
+
+    def __init__(self, status: int, code: str | None = None, message: str | None = None) -> None:
+        super().__init__(status, code, message)
+        self.status = status
+        self.body = error_body(status, code, message)
+
+
 _CODES = {
     400: "request_invalid",
     401: "clerk_key_invalid",

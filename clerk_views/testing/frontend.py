@@ -10,24 +10,26 @@ Source: Clerk's clerk-js, seen running; "Frontend API errors".
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import quote, urlsplit
 
 from clerk_views.testing.clients import Clients, LocalClient
 from clerk_views.testing.directory import Directory, LocalUser
-from clerk_views.testing.faults import error_body
+from clerk_views.testing.faults import Refused
+from clerk_views.testing.instance import Instance
 from clerk_views.testing.listener import Exchange
 from clerk_views.testing.minting import new_id
 from clerk_views.testing.organizations import Organizations
 from clerk_views.testing.pages import can_sign_in
 from clerk_views.testing.sessions import LocalSession, Sessions
 
-_LOOPBACK = re.compile(r"https?://(?:127\.0\.0\.1|localhost)(?::[0-9]{1,5})?")
-
-_PATHS = re.compile(r"/v1/(?:client|me)(?:/.*)?|/v1/(?:environment|dev_browser)")
+_PATHS = re.compile(r"/v1/(?:client|me)(?:/.*)?|/v1/(?:environment|dev_browser|billing/plans)")
 
 
 class Question(NamedTuple):
@@ -43,48 +45,35 @@ class Question(NamedTuple):
     origin: str | None
 
 
-class Refused(Exception):
-    """The answer is an error of Clerk's form."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-
-
 class FrontendApi:
     """
     The Frontend API of one LocalClerk.
 
     Args:
+        instance: What tells of itself where clerk-js asks.
         directory: The users.
         organizations: Where they belong.
         sessions: Their sessions.
         clients: Their browsers.
         mint: Returns the next token of a session for an origin, with another organisation than the active one if
             ``organization_id`` is given: None for the personal account.
-        sign_in: Signs a user in: ends the browser's other sessions, and opens one for the page's origin.
-        environment: Returns what the instance tells of itself.
     """
 
     def __init__(
         self,
+        instance: Instance,
         directory: Directory,
         organizations: Organizations,
         sessions: Sessions,
         clients: Clients,
-        *,
         mint: Callable[..., str],
-        sign_in: Callable[[LocalClient, LocalUser, str | None], LocalSession],
-        environment: Callable[[], dict[str, Any]],
     ) -> None:
+        self._instance = instance
         self._directory = directory
         self._organizations = organizations
         self._sessions = sessions
         self._clients = clients
         self._mint = mint
-        self._sign_in = sign_in
-        self._environment = environment
         self._routes: tuple[tuple[str, str, Callable[..., Any]], ...] = (
             ("GET", "client", self._get_client),
             ("DELETE", "client", self._delete_client),
@@ -99,6 +88,11 @@ class FrontendApi:
             ("GET", "me/sessions/active", self._get_active_sessions),
             ("GET", "me/organization_memberships", self._get_memberships),
             ("GET", "me/organization_(?:invitations|suggestions)", self._get_nothing),
+            ("GET", "me/billing/(?:payment_methods|statements)", self._get_nothing),
+            ("GET", "me/billing/subscription", self._get_subscription),
+            ("GET", "me/oauth/consent/([^/]+)", self._get_consent),
+            ("POST", "me/totp", self._new_totp),
+            ("GET", "billing/plans", self._get_plans),
         )
 
     @staticmethod
@@ -106,14 +100,26 @@ class FrontendApi:
         """Say whether a path belongs to the Frontend API."""
         return _PATHS.fullmatch(path) is not None
 
+    def cors_headers(self, origin: str | None) -> list[tuple[str, str]]:
+        """Return the headers that let a page of this machine read an answer; of other pages none may."""
+        vary = [("Vary", "Origin")]
+        if origin is None or not self._instance.places.is_origin(origin):
+            return vary
+        return [
+            *vary,
+            ("Access-Control-Allow-Origin", origin),
+            ("Access-Control-Allow-Credentials", "true"),
+            ("Access-Control-Expose-Headers", "Clerk-Db-Jwt, X-Country, Retry-After"),
+        ]
+
     def handle(self, exchange: Exchange, path: str, query: Mapping[str, Sequence[str]]) -> None:
         """Answer one request."""
         try:
             found, client = self._answer(exchange, path.removeprefix("/v1/"), query)
         except Refused as refused:
-            exchange.answer(refused.status, error_body(refused.status, refused.code, str(refused)))
+            exchange.answer(refused.status, refused.body)
             return
-        cookies = self._clients.script_cookies(client) if client else []
+        cookies = self._clients.script_cookies(client, exchange.host) if client else []
         headers = [("Cache-Control", "no-store"), *(("Set-Cookie", each) for each in cookies)]
         exchange.answer(200, json.dumps(found).encode(), headers=headers)
 
@@ -121,7 +127,7 @@ class FrontendApi:
         self, exchange: Exchange, path: str, query: Mapping[str, Sequence[str]]
     ) -> tuple[dict[str, Any], LocalClient | None]:
         origin = exchange.headers["Origin"]
-        if origin is not None and not is_local(origin):
+        if origin is not None and not self._instance.places.is_origin(origin):
             # Browsers would not show the answer to such a page, but have sent its request all the same.
             raise Refused(400, "origin_invalid", "Pages of this machine alone may use the stand-in.")
         method = query.get("_method", [""])[0] if exchange.command == "POST" else ""
@@ -137,6 +143,24 @@ class FrontendApi:
                 fields = {name: values[0] for name, values in {**query, **exchange.form(blank=True)}.items()}
                 return answer(Question(client, fields, origin), *found.groups()), client
         raise Refused(404, "resource_not_found", "The stand-in does not know this address.")
+
+    def _environment(self) -> dict[str, Any]:
+        """Return what clerk-js reads of the instance; what is left out has its defaults there."""
+        page = f"{self._instance.url}/sign-in"
+        billing = {"enabled": True, "has_paid_plans": False}
+        return {
+            "auth_config": {"single_session_mode": True},
+            "display_config": {
+                "application_name": "LocalClerk",
+                "instance_environment_type": "production" if self._instance.production else "development",
+                "sign_in_url": page,
+                "sign_up_url": page,
+                "after_sign_out_one_url": page,
+            },
+            "organization_settings": {"enabled": True},
+            "commerce_settings": {"billing": {"user": billing, "organization": billing}},
+            "api_keys_settings": {"user_api_keys_enabled": True, "orgs_api_keys_enabled": True},
+        }
 
     def _client(self, exchange: Exchange, query: Mapping[str, Sequence[str]]) -> LocalClient:
         if self._clients.is_production:
@@ -228,7 +252,7 @@ class FrontendApi:
         if not can_sign_in(user):
             code = "user_banned" if user.data["banned"] else "user_locked"
             raise Refused(403, code, "This user cannot sign in.")
-        session = self._sign_in(asked.client, user, asked.origin)
+        session = self._clients.sign_in(asked.client, user, None, asked.origin)
         del asked.client.sign_ins[sign_in_id]
         body = {"status": "complete", "supported_first_factors": [], "created_session_id": session.id}
         return {"response": self._sign_in_body(asked, sign_in_id, body), "client": self._client_body(asked)}
@@ -258,6 +282,36 @@ class FrontendApi:
     def _get_nothing(self, asked: Question) -> dict[str, Any]:
         self._user(asked)
         return {"response": {"data": [], "total_count": 0}}
+
+    def _get_plans(self, asked: Question) -> dict[str, Any]:
+        return {"data": [], "total_count": 0}
+
+    def _get_subscription(self, asked: Question) -> dict[str, Any]:
+        user = self._user(asked)
+        now = user.data["created_at"]
+        body = {"object": "commerce_subscription", "id": user.id.replace("user_", "csub_"), "status": "active"}
+        return {"response": {**body, "created_at": now, "active_at": now, "subscription_items": []}}
+
+    def _get_consent(self, asked: Question, oauth_client_id: str) -> dict[str, Any]:
+        """Return what a user is asked before an OAuth client may act for him: any client, for whatever it wants."""
+        self._user(asked)
+        wanted = asked.fields.get("scope", "").split()
+        back = urlsplit(asked.fields.get("redirect_uri", "")).hostname
+        return {
+            "response": {
+                "object": "oauth_consent",
+                "oauth_application_name": oauth_client_id,
+                "client_id": oauth_client_id,
+                "redirect_domain": back,
+                "scopes": [{"scope": each, "description": each, "requires_consent": True} for each in wanted],
+            }
+        }
+
+    def _new_totp(self, asked: Question) -> dict[str, Any]:
+        """Return what an authenticator application is fed with. Nothing asks for its codes here."""
+        secret = base64.b32encode(secrets.token_bytes(20)).decode()
+        uri = f"otpauth://totp/LocalClerk:{quote(self._user(asked).name)}?secret={secret}&issuer=LocalClerk"
+        return {"response": {"object": "totp", "id": new_id("totp"), "secret": secret, "uri": uri, "verified": False}}
 
     def _client_body(self, asked: Question) -> dict[str, Any]:
         open_sessions = self._clients.sessions_of(asked.client)
@@ -290,24 +344,6 @@ class FrontendApi:
             {**_shown(body), "organization": _shown(body["organization"])}
             for body in self._organizations.bodies_of(user)
         ]
-
-
-def is_local(origin: str) -> bool:
-    """Say whether an ``Origin`` header names this machine."""
-    return _LOOPBACK.fullmatch(origin) is not None
-
-
-def cors_headers(origin: str | None) -> list[tuple[str, str]]:
-    """Return the headers that let a page of this machine read an answer; of other pages none may."""
-    vary = [("Vary", "Origin")]
-    if origin is None or not is_local(origin):
-        return vary
-    return [
-        *vary,
-        ("Access-Control-Allow-Origin", origin),
-        ("Access-Control-Allow-Credentials", "true"),
-        ("Access-Control-Expose-Headers", "Clerk-Db-Jwt, X-Country, Retry-After"),
-    ]
 
 
 def _shown(body: Mapping[str, Any]) -> dict[str, Any]:

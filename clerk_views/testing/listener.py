@@ -7,6 +7,7 @@ It knows nothing of Clerk. Each request becomes an Exchange and goes to the func
 from __future__ import annotations
 
 import json
+import re
 import socket
 import socketserver
 import sys
@@ -19,11 +20,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from clerk_views.testing.calls import Calls
-
-HOST = "127.0.0.1"
-
-#: The names under which this machine may be asked for.
-HOSTS = (HOST, "localhost")
+from clerk_views.testing.places import HOST, PROXY_PATH
 
 
 class _Connection(NamedTuple):
@@ -111,6 +108,8 @@ class Exchange(BaseHTTPRequestHandler):
         self._hung_up = self.server.hung_up(self.request)
 
     def do_GET(self) -> None:
+        # The Frontend API stands below a path of its own, and beside it nothing has the same address.
+        self.path = re.sub(f"^{PROXY_PATH}(?=/)", "", self.path)
         #: Headers that go with whatever is answered.
         self.standing_headers: list[tuple[str, str]] = []
         self._body = self.rfile.read(int(self.headers["Content-Length"] or 0))

@@ -2,7 +2,7 @@
 The machines of the stand-in and the tokens of machines: API keys, M2M tokens, OAuth access tokens.
 
 Opaque ones are kept here, and verified as Clerk's Backend API does it; those that are JWTs are minted and forgotten, as
-nobody asks Clerk about them. LocalClerk.create_api_key(), m2m_token() and oauth_token() make both.
+nobody asks Clerk about them. LocalClerk.create_api_key(), m2m_token() and oauth_token() say what their arguments mean.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 
 from clerk_views.testing.directory import now_ms
 from clerk_views.testing.faults import error_body
-from clerk_views.testing.minting import MACHINE_CATEGORY, new_id
+from clerk_views.testing.instance import Instance
+from clerk_views.testing.minting import MACHINE_CATEGORY, SigningKey, mint, new_id, overridden
 
 #: Where each kind of token is verified: the path, the member of the body, the prefix, and what the answer is called.
 _KINDS = {
@@ -55,9 +56,15 @@ class LocalMachine:
 
 
 class Machines:
-    """All machines, and all opaque tokens with what Clerk answers about them. Safe to use from several threads."""
+    """
+    All machines, and all opaque tokens with what Clerk answers about them. Safe to use from several threads.
 
-    def __init__(self) -> None:
+    Args:
+        instance: Who issues and signs those tokens that are JWTs.
+    """
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
         self._lock = threading.Lock()
         self._machines: dict[str, LocalMachine] = {}
         self._tokens: dict[str, tuple[str, dict[str, Any]]] = {}
@@ -70,7 +77,86 @@ class Machines:
             self._machines[machine.id] = machine
         return machine
 
-    def create(
+    def create_api_key(
+        self,
+        subject: str,
+        scopes: Iterable[str],
+        claims: Mapping[str, Any] | None,
+        expires_in: float | None,
+        name: str,
+    ) -> str:
+        """Make an API key. See LocalClerk.create_api_key()."""
+        members = {"type": "api_key", "name": name, "description": None, "created_by": None, "last_used_at": None}
+        own = None if claims is None else dict(claims)
+        return self._create("api_key", subject, scopes, expires_in, claims=own, **members)
+
+    def m2m_token(
+        self, subject: str, scopes: Iterable[str], claims: Mapping[str, Any] | None, expires_in: float | None
+    ) -> str:
+        """Make an opaque M2M token. See LocalClerk.m2m_token()."""
+        own = None if claims is None else dict(claims)
+        return self._create("m2m_token", subject, scopes, expires_in, claims=own, last_used_at=None)
+
+    def m2m_jwt(
+        self,
+        subject: str,
+        scopes: Iterable[str],
+        claims: Mapping[str, Any] | None,
+        expires_in: float | None,
+        header: Mapping[str, Any] | None,
+        key: SigningKey | None,
+    ) -> str:
+        """Make an M2M token that is a JWT. See LocalClerk.m2m_token()."""
+        own = {"alg": "RS256", "cat": MACHINE_CATEGORY, "typ": "JWT", **(header or {})}
+        return self._jwt(own, subject, expires_in, {"scopes": " ".join(scopes), **(claims or {})}, key)
+
+    def oauth_token(self, subject: str, scopes: Iterable[str], client_id: str, expires_in: float | None) -> str:
+        """Make an opaque OAuth access token. See LocalClerk.oauth_token()."""
+        members = {"client_id": client_id, "type": "oauth:access_token"}
+        return self._create("oauth_token", subject, scopes, expires_in, **members)
+
+    def oauth_jwt(
+        self,
+        subject: str,
+        scopes: Iterable[str],
+        client_id: str,
+        claims: Mapping[str, Any] | None,
+        expires_in: float | None,
+        header: Mapping[str, Any] | None,
+        key: SigningKey | None,
+    ) -> str:
+        """Make an OAuth access token that is a JWT. See LocalClerk.oauth_token()."""
+        own = {"alg": "RS256", "typ": "at+jwt", **(header or {})}
+        told = {"client_id": client_id, "scp": list(scopes), **(claims or {})}
+        return self._jwt(own, subject, expires_in, told, key)
+
+    def _jwt(
+        self,
+        header: Mapping[str, Any],
+        subject: str,
+        expires_in: float | None,
+        claims: Mapping[str, Any],
+        key: SigningKey | None,
+    ) -> str:
+        """
+        Mint a token.
+
+        Args:
+            header: Laid over the key id, and None removes a member; so with the claims over those that all have.
+        """
+        key = key or self._instance.signing_key
+        iat = int(time.time())
+        usual = {
+            "exp": iat + int(3600 if expires_in is None else expires_in),
+            "iat": iat,
+            "iss": self._instance.issuer,
+            "jti": secrets.token_hex(16),
+            "nbf": iat - 10,
+            "sub": subject,
+        }
+        return mint(overridden({"kid": key.kid}, header), overridden(usual, claims), key)
+
+    def _create(
         self,
         kind: str,
         subject: str,
@@ -82,7 +168,6 @@ class Machines:
         Make an opaque token, and return it.
 
         Args:
-            expires_in: Seconds; None for never.
             members: Of the answer about it, laid over the usual ones.
         """
         _, _, prefix, name = _KINDS[kind]
@@ -140,31 +225,3 @@ class Machines:
         with self._lock:
             self._machines.clear()
             self._tokens.clear()
-
-
-def m2m_header(kid: str) -> dict[str, Any]:
-    """Return the header of an M2M token that is a JWT."""
-    return {"alg": "RS256", "cat": MACHINE_CATEGORY, "kid": kid, "typ": "JWT"}
-
-
-def oauth_header(kid: str) -> dict[str, Any]:
-    """Return the header of an OAuth access token that is a JWT."""
-    return {"alg": "RS256", "kid": kid, "typ": "at+jwt"}
-
-
-def machine_claims(subject: str, issuer: str, expires_in: float | None) -> dict[str, Any]:
-    """
-    Return the claims that every machine token has which is a JWT.
-
-    Args:
-        expires_in: Seconds; None for an hour. Below zero for an expired token.
-    """
-    iat = int(time.time())
-    return {
-        "exp": iat + int(3600 if expires_in is None else expires_in),
-        "iat": iat,
-        "iss": issuer,
-        "jti": secrets.token_hex(16),
-        "nbf": iat - 10,
-        "sub": subject,
-    }

@@ -39,10 +39,11 @@ class LocalOrganization:
         slug: What URLs call it.
     """
 
-    def __init__(self, name: str, slug: str, id: str, roles: Mapping[str, Iterable[str]]) -> None:
+    def __init__(self, name: str, slug: str, id: str, roles: Mapping[str, Iterable[str]], image_url: str = "") -> None:
         self.id = id
         self.name = name
         self.slug = slug
+        self._image_url = image_url
         self._created_at = now_ms()
         self._roles = {scoped_role(role): permissions_of(permissions) for role, permissions in roles.items()}
 
@@ -57,7 +58,7 @@ class LocalOrganization:
             "id": self.id,
             "name": self.name,
             "slug": self.slug,
-            "image_url": f"https://img.clerk.com/{self.id}",
+            "image_url": self._image_url,
             "has_image": False,
             "max_allowed_memberships": 5,
             "admin_delete_enabled": True,

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from html import escape
-from urllib.parse import quote
 
 from clerk_views.testing.directory import LocalUser
 from clerk_views.testing.organizations import LocalMembership
 from clerk_views.testing.sessions import LocalSession
-
-_LOCAL_URL = re.compile(r"http://(?:127\.0\.0\.1|localhost)(?::[0-9]{1,5})?(?:[/?#][!-~]*)?")
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #656d76; --line: #d8dee4; --card: #fff; --page: #f4f5f7;
@@ -41,32 +37,21 @@ footer { margin-top: 1.5rem; padding-top: 1rem; border-top: 1px solid var(--line
   font-size: .8rem; }
 """
 
-#: Nothing may be loaded. Some browsers hold the redirect after a form against form-action, so that names loopback.
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self' http://127.0.0.1:* http://localhost:*; "
-    "base-uri 'none'; frame-ancestors 'none'"
-)
-
-
-def local_url(text: str) -> str | None:
-    """
-    Return an address to which a visitor may be sent on, percent-encoded where needed; None if it may not be used.
-
-    Only plain http to 127.0.0.1 or localhost, on any port: the stand-in must not be a way to other sites.
-    """
-    # Encoding comes first: backslash, blanks and line breaks, which browsers read in ways of their own, are gone then.
-    encoded = quote(text, safe="%/:?#[]@!$&'()*+,;=~")
-    return encoded if _LOCAL_URL.fullmatch(encoded) else None
-
 
 def sign_in_page(
-    people: Iterable[tuple[LocalUser, Iterable[LocalMembership]]], redirect_url: str | None, problem: str = ""
+    people: Iterable[tuple[LocalUser, Iterable[LocalMembership]]],
+    redirect_url: str | None,
+    browser: str = "",
+    problem: str = "",
 ) -> str:
     """
     Return the page on which a visitor chooses who to be.
 
     The button of a user sends ``user_id``; below it stands one for each membership, which sends ``membership_id`` and
     so asks for a session with that organisation active.
+
+    Args:
+        browser: The name of the development browser that is asking, if it has told; it goes with the form.
     """
     choices = (
         "\n".join(_choice(user) + "".join(_place(user, entry) for entry in there) for user, there in people)
@@ -75,7 +60,8 @@ def sign_in_page(
     return _page(
         "Sign in",
         f"<p>{escape(problem or 'Choose who you want to be.')}</p>"
-        f'<form method="post" action="/sign-in">{_hidden(redirect_url)}{choices}</form>',
+        f'<form method="post" action="/sign-in">{_hidden("redirect_url", redirect_url)}'
+        f"{_hidden('__clerk_db_jwt', browser)}{choices}</form>",
     )
 
 
@@ -90,7 +76,7 @@ def verification_page(user: LocalUser, session: LocalSession, redirect_url: str 
     return _page(
         "Verify that it is you",
         f"<p>{escape(user.name)}. {ages}.</p>"
-        f'<form method="post" action="/verify">{_hidden(redirect_url)}'
+        f'<form method="post" action="/verify">{_hidden("redirect_url", redirect_url)}'
         '<button name="proof" value="now">It is me: prove it again</button>'
         '<button name="proof" value="old">As if an hour had passed</button></form>',
     )
@@ -138,8 +124,8 @@ def _place(user: LocalUser, membership: LocalMembership) -> str:
     return f'<button class="place" name="membership_id" value="{membership.id}"{off}>{escape(text)}</button>'
 
 
-def _hidden(redirect_url: str | None) -> str:
-    return f'<input type="hidden" name="redirect_url" value="{escape(redirect_url)}">' if redirect_url else ""
+def _hidden(name: str, value: str | None) -> str:
+    return f'<input type="hidden" name="{name}" value="{escape(value)}">' if value else ""
 
 
 def _page(title: str, content: str) -> str:

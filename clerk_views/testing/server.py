@@ -5,78 +5,51 @@ Real HTTP, real RSA signatures, so the library under test is used exactly as in 
 It is for development and tests: whoever reaches it may sign in as anybody. It therefore listens on 127.0.0.1 and
 offers no way to listen elsewhere, refuses requests that were addressed to any other host, and no module and no
 setting of the library starts it.
+
+Who it is, with the settings that point at it, stands in instance.py; what it can do, below, and each part of it in a
+file of its own.
 """
 
 from __future__ import annotations
 
-import json
-import secrets
-import threading
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from django.utils.text import slugify
 
 from clerk_views.testing import packages as npm
+from clerk_views.testing import pictures
+from clerk_views.testing.backend import BackendApi
 from clerk_views.testing.calls import Calls
-from clerk_views.testing.clients import Clients, LocalClient
+from clerk_views.testing.clients import Clients
 from clerk_views.testing.directory import Directory, LocalUser, id_of, now_ms, user_body
 from clerk_views.testing.entitlements import slugs_of
-from clerk_views.testing.faults import Faults, error_body
-from clerk_views.testing.frontend import FrontendApi, cors_headers
-from clerk_views.testing.handshakes import Handshakes, session_id_of
-from clerk_views.testing.listener import HOST, HOSTS, Exchange, Listener
-from clerk_views.testing.machines import (
-    VERIFY_PATHS,
-    LocalMachine,
-    Machines,
-    m2m_header,
-    machine_claims,
-    oauth_header,
-)
-from clerk_views.testing.minting import (
-    SigningKey,
-    actor_claim,
-    base64url,
-    key_pool,
-    mint,
-    new_id,
-    new_signing_key,
-    overridden,
-    session_claims,
-    session_header,
-)
+from clerk_views.testing.faults import Faults
+from clerk_views.testing.frontend import FrontendApi
+from clerk_views.testing.handshakes import Handshakes
+from clerk_views.testing.instance import Instance
+from clerk_views.testing.listener import Exchange, Listener
+from clerk_views.testing.machines import LocalMachine, Machines
+from clerk_views.testing.minting import SigningKey, new_id
 from clerk_views.testing.organizations import LocalMembership, LocalOrganization, Organizations, Subscription
+from clerk_views.testing.places import HOST
 from clerk_views.testing.sessions import LocalSession, Sessions
 from clerk_views.testing.sign_in import SignInPages
-from clerk_views.testing.webhooks import LocalWebhook, WebhookAnswer, new_webhook_secret, webhook_message
-from clerk_views.values import PublishableKey
+from clerk_views.testing.tokens import SessionTokens, words_of
+from clerk_views.testing.webhooks import LocalWebhook, WebhookAnswer, webhook_message
 
 if TYPE_CHECKING:
     from django.test import AsyncClient, Client
 
-#: Origins of Django's test client and of its development server.
-DEFAULT_PARTIES = (
-    "http://testserver",
-    "http://localhost",
-    "http://127.0.0.1",
-    "http://localhost:8000",
-    "http://127.0.0.1:8000",
-)
 
-_MEMBERSHIPS = ("/v1/users/", "/organization_memberships")
-
-#: Keywords of token() for which a slip of the pen would pass for a claim.
-_DISTINCTIVE = ("org_slug", "org_role", "org_permissions", "factor_verification_age", "expires_in", "issued_at")
-
-
-class LocalClerk:
+class LocalClerk(Instance):
     """
     A local stand-in for one Clerk instance.
+
+    Its names, keys, ``settings()`` and ``rotate_keys()`` are those of Instance.
 
     Use it as a context manager, or with ``start()`` and ``stop()``. After ``stop()`` it can be started again and
     keeps its port.
@@ -94,10 +67,13 @@ class LocalClerk:
         packages: Where ``npm install @clerk/clerk-js @clerk/ui`` was run, for pages that load these from here as from
             Clerk. None: their addresses answer 404.
         host: ``127.0.0.1`` or ``localhost``, as the application under test is called in the browser: cookies that are
-            set for one name are not sent to the other.
+            set for one name are not sent to the other. With a production key also ``clerk.`` and the domain of the
+            application, as in ``clerk.example.test`` beside ``app.example.test``: ``__client_uat`` and the outcome of
+            a handshake then are cookies of that domain, as at Clerk. The domain must be under ``.test`` or
+            ``.localhost``; that the browser finds these names on this machine is for its settings to say.
 
     Raises:
-        ValueError: For another host.
+        ValueError: For another host, or a domain with development keys.
 
     Attributes:
         secret_key: What requests must present; may be changed at any time.
@@ -107,11 +83,6 @@ class LocalClerk:
         faults: What shall go wrong; see Faults.
         calls: What was asked; see Calls.
     """
-
-    secret_key: str
-    webhook_secret: str
-    instance_id: str
-    signing_key: SigningKey
 
     def __init__(
         self,
@@ -124,41 +95,26 @@ class LocalClerk:
         packages: Path | str | None = None,
         host: str = HOST,
     ) -> None:
-        if host not in HOSTS:
-            raise ValueError(f"LocalClerk serves this machine only, as {' or '.join(HOSTS)}; not as {host!r}.")
+        super().__init__(host=host, port=port, parties=parties, secret_key=secret_key, production=production)
         self.session_lifetime = session_lifetime
-        self.production = production
         self.packages = None if packages is None else Path(packages)
-        self.parties = tuple(DEFAULT_PARTIES if parties is None else parties)
         self.faults = Faults()
         self.calls = Calls()
-        self._host = host
-        self._port = port
         self._server: Listener | None = None
-        self._lock = threading.RLock()
         self._directory = Directory()
         self._organizations = Organizations()
         self._sessions = Sessions()
-        self._machines = Machines()
-        self._clients = Clients(self._sessions, production, lambda: self.cookie_suffix, self._browser_token)
-        self._handshakes = Handshakes(self._clients, self._organizations, self._browser_token, self._handshake_token)
+        self._machines = Machines(self)
+        self._tokens = SessionTokens(self, self._organizations, self._sessions)
+        self._clients = Clients(self, self._directory, self._sessions, self._browser_token)
+        self._handshakes = Handshakes(self, self._clients, self._organizations, self._browser_token)
         self._frontend = FrontendApi(
-            self._directory,
-            self._organizations,
-            self._sessions,
-            self._clients,
-            mint=self._browser_token,
-            sign_in=self._sign_in,
-            environment=self._environment,
+            self, self._directory, self._organizations, self._sessions, self._clients, self._browser_token
         )
-        self._pages = SignInPages(
-            self._clients, self._directory, self._organizations, self._sign_in_on_the_page, self._sign_out_on_the_page
+        self._backend = BackendApi(
+            self, self._directory, self._organizations, self._sessions, self._handshakes, self._machines
         )
-        self._published: list[SigningKey] = []
-        self._borrowed: list[SigningKey] = []
-        self._responses: dict[str, tuple[int, bytes, str, tuple[tuple[str, str], ...]]] = {}
-        self._key_set: list[Any] | None = None
-        self._renew(secret_key)
+        self._pages = SignInPages(self, self._clients, self._directory, self._organizations)
 
     def __repr__(self) -> str:
         return f"<LocalClerk on port {self._port}{'' if self._server else ', stopped'}>"
@@ -199,73 +155,9 @@ class LocalClerk:
         self._machines.clear()
         self._clients.clear()
         self._handshakes.clear()
-        with self._lock:
-            self._responses.clear()
-            self._key_set = None
-            for key in self._borrowed:
-                key_pool.give_back(key.private_key)
-            self._published, self._borrowed = [], []
-            self._renew(None)
+        self._backend.clear()
+        self._renew()
         self.calls.reset()
-
-    @property
-    def url(self) -> str:
-        """``http://127.0.0.1:PORT``. Raises RuntimeError before the port is known."""
-        if not self._port:
-            raise RuntimeError("LocalClerk has no port yet: call start(), or use it in a with statement.")
-        return f"http://{self._host}:{self._port}"
-
-    @property
-    def frontend_host(self) -> str:
-        """
-        The host name in the publishable key. It leads nowhere: ``CLERK_PROXY_URL`` stands in its place.
-
-        With a development key it must be of Clerk's development domain, since clerk-js gives no other a development
-        browser. It differs from port to port, and so do the issuer and the names of suffixed cookies.
-        """
-        port = self.url.rpartition(":")[2]
-        return f"clerk.local-{port}.test" if self.production else f"local-{port}.clerk.accounts.dev"
-
-    @property
-    def publishable_key(self) -> str:
-        """The publishable key, ``pk_test_…`` or ``pk_live_…``."""
-        mode = "live" if self.production else "test"
-        return f"pk_{mode}_{base64url(self.frontend_host.encode() + b'$')}"
-
-    @property
-    def issuer(self) -> str:
-        """What stands in ``iss``: ``https://`` and the host name in the publishable key."""
-        return f"https://{self.frontend_host}"
-
-    @property
-    def cookie_suffix(self) -> str:
-        """The end of this instance's suffixed cookie names."""
-        return PublishableKey(self.publishable_key, self.frontend_host, self.production).cookie_suffix
-
-    def settings(self, **overrides: Any) -> dict[str, Any]:
-        """
-        Return the Django settings that point at this server.
-
-        Settings that would make a project refuse these tokens (a PEM key, an issuer, an audience, …) are put back to
-        their defaults. ``overrides`` come last.
-        """
-        return {
-            "CLERK_SECRET_KEY": self.secret_key,
-            "CLERK_MACHINE_SECRET_KEY": "",  # not None, which would let the environment speak
-            "CLERK_PUBLISHABLE_KEY": self.publishable_key,
-            "CLERK_API_URL": self.url,
-            "CLERK_SIGN_IN_URL": f"{self.url}/sign-in",
-            "CLERK_AUTH_PARTIES": list(self.parties),
-            "CLERK_JWT_KEY": "",  # likewise
-            "CLERK_ISSUER": None,
-            "CLERK_AUDIENCE": None,
-            "CLERK_PROXY_URL": self.url,
-            "CLERK_DOMAIN": None,
-            "CLERK_IS_SATELLITE": False,
-            "CLERK_CHECK_REVOKED_SESSIONS": False,
-            "CLERK_WEBHOOK_SIGNING_SECRET": self.webhook_secret,
-            **overrides,
-        }
 
     def add_user(
         self,
@@ -289,11 +181,14 @@ class LocalClerk:
             email_addresses: Further addresses: text for a verified one, or an entry of the body as it should stand.
             id: None for a fresh one.
             fields: Any other member of Clerk's User, such as ``banned=True``, ``locked=True``, ``image_url=…`` or
-                ``updated_at=…`` (milliseconds), sent as it is.
+                ``updated_at=…`` (milliseconds), sent as it is. Left out, ``image_url`` is a picture from here, or empty
+                as long as there is no port.
 
         Raises:
             ValueError: If the id is taken.
         """
+        id = id or new_id("user")
+        picture = self._picture_url(id)
         body = user_body(
             id=id,
             email=email,
@@ -302,7 +197,7 @@ class LocalClerk:
             username=username,
             first_name=first_name,
             last_name=last_name,
-            **fields,
+            **{"image_url": picture, "profile_image_url": picture, **fields},
         )
         return self._directory.add(body)
 
@@ -355,10 +250,9 @@ class LocalClerk:
             ValueError: If the id or the slug is taken, or a role, permission or slug is none.
         """
         subscription = Subscription(slugs_of(plans), slugs_of(features))
-        organization_id = id or new_id("org")
-        organization = self._organizations.add(
-            LocalOrganization(name, slug or slugify(name) or organization_id.lower(), organization_id, roles or {})
-        )
+        id = id or new_id("org")
+        slug = slug or slugify(name) or id.lower()
+        organization = self._organizations.add(LocalOrganization(name, slug, id, roles or {}, self._picture_url(id)))
         self._organizations.subscribe(organization.id, subscription)
         return organization
 
@@ -403,8 +297,7 @@ class LocalClerk:
             plans: Slugs, such as "pro", without a scope; none for an end to all plans.
             features: Slugs of what comes with them, likewise.
         """
-        holder_id = holder if isinstance(holder, str) else holder.id
-        self._organizations.subscribe(holder_id, Subscription(slugs_of(plans), slugs_of(features)))
+        self._organizations.subscribe(id_of(holder), Subscription(slugs_of(plans), slugs_of(features)))
 
     def open_session(
         self,
@@ -412,7 +305,7 @@ class LocalClerk:
         organization: LocalOrganization | str | None = None,
         origin: str | None = None,
         *,
-        pending: bool = False,
+        pending: bool | str = False,
         actor: str | Mapping[str, Any] | None = None,
         second_factor: bool = False,
         client_id: str | None = None,
@@ -423,7 +316,7 @@ class LocalClerk:
         Args:
             organization: The active one; None for the personal account.
             origin: Of the page that asks, which becomes ``azp``; None for the first of ``parties``.
-            pending: Leave the task open to choose an organisation.
+            pending: Leave a task open: "reset-password", "setup-mfa", or with True to choose an organisation.
             actor: Who impersonates the user: an id, or an ``act`` claim.
             second_factor: Whether the user has proved a second factor too.
             client_id: Of the browser; None for a new one.
@@ -456,15 +349,7 @@ class LocalClerk:
         Args:
             claims: As for token(), laid over what the session says.
         """
-        of_session = {
-            "sid": session.id,
-            "organization": None if "org_id" in claims else session.organization_id,
-            "factor_verification_age": session.factor_ages(claims.get("issued_at")),
-            "actor": session.actor,
-            "pending": session.status == "pending",
-            **({} if session.origin is None else {"azp": session.origin}),
-        }
-        return self.token(session.user_id, **{**of_session, **claims})
+        return self.token(session.user_id, **words_of(session, claims))
 
     def token(
         self,
@@ -527,23 +412,14 @@ class LocalClerk:
             ValueError: If a role, permission, feature or plan has no place in Clerk's claims, or if both
                 ``organization`` and ``org_id`` are given.
         """
-        for name in claims:
-            if meant := get_close_matches(name, _DISTINCTIVE, 1, 0.93):
-                raise TypeError(f"{name!r} looks like {meant[0]!r}. For a claim of that very name, use minting.mint().")
-        key = key or self.signing_key
-        user_id = id_of(user)
-        base = session_claims(
-            user_id=user_id,
-            session_id=claims["sid"] if "sid" in claims else self._sessions.current(user_id).id,
-            issuer=self.issuer,
-            azp=self.parties[0] if self.parties else DEFAULT_PARTIES[0],
+        return self._tokens.mint(
+            id_of(user),
+            claims,
             version=version,
+            header=header,
             expires_in=expires_in,
             issued_at=issued_at,
-        )
-        named = self._organizations.claims(
-            version,
-            user_id,
+            key=key,
             organization=organization,
             org_id=org_id,
             org_slug=org_slug,
@@ -551,15 +427,10 @@ class LocalClerk:
             org_permissions=org_permissions,
             features=features,
             plans=plans,
-            default_id=self.instance_id.replace("ins_", "org_"),
+            factor_verification_age=factor_verification_age,
+            actor=actor.id if isinstance(actor, LocalUser) else actor,
+            pending=pending,
         )
-        named["act"] = actor_claim(actor.id if isinstance(actor, LocalUser) else actor)
-        if factor_verification_age is not None:
-            named["fva"] = list(factor_verification_age)
-        if pending:
-            named["sts"] = "pending"
-        claims = overridden({**base, **overridden(named, {})}, claims)
-        return mint(overridden(session_header(key.kid), header or {}), claims, key)
 
     def add_machine(self, name: str = "machine", *, id: str | None = None) -> LocalMachine:
         """
@@ -590,15 +461,7 @@ class LocalClerk:
             claims: Custom claims.
             expires_in: Seconds; None for never.
         """
-        members = {"type": "api_key", "name": name, "description": None, "created_by": None, "last_used_at": None}
-        return self._machines.create(
-            "api_key",
-            subject if isinstance(subject, str) else subject.id,
-            scopes,
-            expires_in,
-            claims=None if claims is None else dict(claims),
-            **members,
-        )
+        return self._machines.create_api_key(id_of(subject), scopes, claims, expires_in, name)
 
     def m2m_token(
         self,
@@ -622,13 +485,9 @@ class LocalClerk:
             header: Of a JWT: members to add to the header or to change; None as a value removes one.
             key: Of a JWT: what to sign with and to name; None for the current one.
         """
-        subject = machine if isinstance(machine, str) else machine.id
-        if not jwt:
-            own = None if claims is None else dict(claims)
-            return self._machines.create("m2m_token", subject, scopes, expires_in, claims=own, last_used_at=None)
-        key = key or self.signing_key
-        told = {**machine_claims(subject, self.issuer, expires_in), "scopes": " ".join(scopes)}
-        return mint(overridden(m2m_header(key.kid), header or {}), overridden(told, claims or {}), key)
+        if jwt:
+            return self._machines.m2m_jwt(id_of(machine), scopes, claims, expires_in, header, key)
+        return self._machines.m2m_token(id_of(machine), scopes, claims, expires_in)
 
     def oauth_token(
         self,
@@ -651,12 +510,9 @@ class LocalClerk:
             claims: Of a JWT: claims to add or to change; None as a value removes one. Opaque ones have none.
             expires_in: See m2m_token(); likewise the other three.
         """
-        if not jwt:
-            members = {"client_id": client_id, "type": "oauth:access_token"}
-            return self._machines.create("oauth_token", id_of(user), scopes, expires_in, **members)
-        key = key or self.signing_key
-        told = {**machine_claims(id_of(user), self.issuer, expires_in), "client_id": client_id, "scp": list(scopes)}
-        return mint(overridden(oauth_header(key.kid), header or {}), overridden(told, claims or {}), key)
+        if jwt:
+            return self._machines.oauth_jwt(id_of(user), scopes, client_id, claims, expires_in, header, key)
+        return self._machines.oauth_token(id_of(user), scopes, client_id, expires_in)
 
     def revoke_machine_token(self, token: str) -> None:
         """Revoke an opaque machine token: Clerk says so from now on. Raises LookupError if there is no such token."""
@@ -687,12 +543,7 @@ class LocalClerk:
         stands for the browser of the token's session, so that a handshake finds it again. Each also with this
         instance's suffix.
         """
-        cookies = {"__session": token, "__client_uat": str(int(signed_in_at))}
-        if not self.production:
-            session = self._sessions.find(session_id_of(token) or "")
-            client = self._clients.get(session.client_id if session else None)
-            cookies["__clerk_db_jwt"] = self._clients.development_browser(client)
-        return cookies | {f"{name}_{self.cookie_suffix}": value for name, value in cookies.items()}
+        return self._clients.cookies_for(token, signed_in_at)
 
     def webhook(
         self,
@@ -751,26 +602,6 @@ class LocalClerk:
                 return answer
         return made.send(target, path)
 
-    def rotate_keys(self, *, same_kid: bool = False, keep_old: bool = False) -> SigningKey:
-        """
-        Sign with a new key from now on, and publish it.
-
-        Args:
-            same_kid: Keep the key id, as Clerk may when it rotates an instance's key.
-            keep_old: Go on publishing the keys so far.
-        """
-        with self._lock:
-            key = new_signing_key(self.signing_key.kid if same_kid else None)
-            self._borrowed.append(key)
-            self._published = [*(self._published if keep_old else ()), key]
-            self.signing_key = key
-        return key
-
-    def key_set_override(self, keys: list[Any] | None) -> None:
-        """Serve these entries as the key set, whatever they are; None goes back to the genuine keys."""
-        with self._lock:
-            self._key_set = keys
-
     def respond(
         self,
         path: str,
@@ -782,15 +613,10 @@ class LocalClerk:
         """
         Answer requests for exactly this path of the Backend API, without query, with these bytes, until ``reset()``.
         """
-        with self._lock:
-            self._responses[path] = (status, body, content_type, tuple(headers))
+        self._backend.respond(path, body, status, content_type, headers)
 
-    def _renew(self, secret_key: str | None) -> None:
-        self.secret_key = secret_key or f"sk_{'live' if self.production else 'test'}_{secrets.token_hex(20)}"
-        self.webhook_secret = new_webhook_secret()
-        self.signing_key = new_signing_key()
-        self.instance_id = self.signing_key.kid
-        self._published, self._borrowed = [self.signing_key], [self.signing_key]
+    def _picture_url(self, id: str) -> str:
+        return f"{self.url}{pictures.PATH}{quote(id, safe='')}" if self._port else ""
 
     def _browser_token(self, session: LocalSession, origin: str | None = None, **claims: Any) -> str:
         """Mint a session's next token for a browser; ``organization_id`` puts another organisation than the active."""
@@ -800,161 +626,29 @@ class LocalClerk:
             claims["organization"] = claims.pop("organization_id")
         return self.session_token(session, expires_in=self.session_lifetime, **claims)
 
-    def _handshake_token(self, claims: Mapping[str, Any]) -> str:
-        return mint(session_header(self.signing_key.kid), claims, self.signing_key)
-
-    def _sign_in(
-        self, client: LocalClient, user: LocalUser, origin: str | None, organization_id: str | None = None
-    ) -> LocalSession:
-        self._clients.sign_out(client)  # one account at a time, as in an instance without multiple sessions
-        self._directory.update(user, {"last_sign_in_at": now_ms(), "updated_at": user.data["updated_at"]})
-        return self.open_session(user, organization_id, origin, client_id=client.id)
-
-    def _sign_in_on_the_page(
-        self, exchange: Exchange, user: LocalUser, organization_id: str | None, origin: str
-    ) -> list[str]:
-        client = self._clients.find(exchange, {}) or self._clients.get()
-        self._sign_in(client, user, origin, organization_id)
-        return [self._clients.own_cookie(client), *self._clients.directives(client, origin)]
-
-    def _sign_out_on_the_page(self, exchange: Exchange) -> list[str]:
-        client = self._clients.find(exchange, {})
-        if client:
-            self._clients.sign_out(client)
-        # A test may have given a browser nothing but the session's own cookies. The token may have expired since.
-        for name in ("__session", f"__session_{self.cookie_suffix}"):
-            session = self._sessions.find(session_id_of(exchange.cookies.get(name)) or "")
-            if session:
-                session.end()
-        # A zero in __client_uat says "signed out", which is more than the absence of that cookie would.
-        return [*self._clients.session_cookies(None, None), *self._clients.clock_cookies(None)]
-
-    def _environment(self) -> dict[str, Any]:
-        """Return what clerk-js reads of the instance; what is left out has its defaults there."""
-        return {
-            "auth_config": {"single_session_mode": True},
-            "display_config": {
-                "application_name": "LocalClerk",
-                "instance_environment_type": "production" if self.production else "development",
-                "sign_in_url": f"{self.url}/sign-in",
-                "sign_up_url": f"{self.url}/sign-in",
-                "after_sign_out_one_url": f"{self.url}/sign-in",
-            },
-            "organization_settings": {"enabled": True},
-        }
-
     def _handle(self, exchange: Exchange) -> None:
         parts = urlsplit(exchange.path)
         path, query = parts.path, parse_qs(parts.query, keep_blank_values=True)
-        if exchange.host not in HOSTS:
+        if not self.places.serves(exchange.host):
             exchange.answer(421, b"LocalClerk serves this machine only.\n", "text/plain")
             return
-        for_scripts = path.startswith("/npm/") or self._frontend.knows(path)
-        if for_scripts:
-            exchange.standing_headers += cors_headers(exchange.headers["Origin"])
+        for_scripts = self._frontend.knows(path)
+        if for_scripts or path.startswith(("/npm/", pictures.PATH)):
+            exchange.standing_headers += self._frontend.cors_headers(exchange.headers["Origin"])
         if self.faults.strike(path, exchange):
             return
         if path in ("/v1/client/handshake", "/v1/client/sync"):
             self._handshakes.begin(exchange, query, synced=path == "/v1/client/sync")
+        elif path == "/sign-in" and "__clerk_redirect_url" in query:
+            self._handshakes.present(exchange, query)
         elif path.startswith("/npm/"):
             script = npm.script(self.packages, path)
             exchange.answer(*(200, script) if script else (404, b""), "text/javascript; charset=utf-8")
+        elif path.startswith(pictures.PATH):
+            exchange.answer(200, pictures.picture(unquote(path.removeprefix(pictures.PATH))), "image/png")
         elif for_scripts:
             self._frontend.handle(exchange, path, query)
-        elif path in VERIFY_PATHS:
-            exchange.answer(*self._verify_machine_token(exchange, path))
-        elif path.startswith("/v1/"):
-            exchange.answer(*self._api(exchange, path, parse_qs(parts.query)))
+        elif self._backend.knows(path):
+            self._backend.handle(exchange, path, parse_qs(parts.query))
         else:
             self._pages.handle(exchange, path, parse_qs(parts.query))
-
-    def _verify_machine_token(self, exchange: Exchange, path: str) -> tuple[int, bytes, str, Iterable[tuple[str, str]]]:
-        if exchange.command != "POST":
-            return 405, error_body(405, "method_not_allowed"), "application/json", ()
-        with self._lock:
-            prepared = self._responses.get(path)
-        authorization = exchange.headers["Authorization"] or ""
-        status, body = self._machines.verify(path, exchange.json_object(), authorization, self.secret_key)
-        return prepared if prepared and status != 401 else (status, body, "application/json", ())
-
-    def _api(
-        self, exchange: Exchange, path: str, query: Mapping[str, list[str]]
-    ) -> tuple[int, bytes, str, Iterable[tuple[str, str]]]:
-        with self._lock:
-            prepared = self._responses.get(path)
-            keys = [key.jwk for key in self._published] if self._key_set is None else self._key_set
-        if exchange.headers["Authorization"] != f"Bearer {self.secret_key}":
-            sentence = "The provided Clerk Secret Key is invalid. Make sure that your Clerk Secret Key is correct."
-            return 401, error_body(401, "clerk_key_invalid", sentence), "application/json", ()
-        if prepared:
-            return prepared
-        found: Any = None
-        of_session, of_memberships = _inner(path, "/v1/sessions/", "/revoke"), _inner(path, *_MEMBERSHIPS)
-        to_refresh = _inner(path, "/v1/sessions/", "/refresh")
-        limit, offset = _number(query, "limit", 10), _number(query, "offset", 0)
-        if exchange.command == "POST" and of_session is not None:
-            session = self._sessions.find(of_session)
-            if session:
-                session.revoke()
-                found = session.data
-        elif exchange.command == "POST" and to_refresh is not None:
-            suffixed = query.get("suffixed_cookies", [""])[0] == "true"
-            found = self._handshakes.refresh(to_refresh, exchange.json_object(), suffixed=suffixed)
-            if found is None:
-                sentence = "The session is over, or these tokens are not its own."
-                return 401, error_body(401, "authentication_invalid", sentence), "application/json", ()
-        elif exchange.command != "GET":
-            return 405, error_body(405, "method_not_allowed"), "application/json", ()
-        elif path == "/v1/jwks":
-            found = {"keys": keys}
-        elif (path == "/v1/users" or of_memberships is not None) and not (1 <= limit <= 500 and offset >= 0):
-            return 422, error_body(422), "application/json", ()
-        elif path == "/v1/clients/handshake_payload":
-            found = self._handshakes.payload(query.get("nonce", [""])[0])
-            if found is None:
-                sentence = "The nonce is unknown, was used before, or is too old."
-                return 400, error_body(400, "invalid_nonce", sentence), "application/json", ()
-        elif path == "/v1/users":
-            found = self._directory.select(query)[offset : offset + limit]
-        elif path == "/v1/domains":
-            found = _domains(self.issuer, self.instance_id)
-        elif path == "/v1/users/count":
-            found = {"object": "total_count", "total_count": len(self._directory.select(query))}
-        elif of_memberships is not None:
-            user = self._directory.find(of_memberships)
-            bodies = self._organizations.bodies_of(user) if user else []
-            found = user and {"data": bodies[offset : offset + limit], "total_count": len(bodies)}
-        elif path.startswith("/v1/users/"):
-            user = self._directory.find(unquote(path.removeprefix("/v1/users/")))
-            found = user and user.data
-        elif path.startswith("/v1/sessions/"):
-            session = self._sessions.find(unquote(path.removeprefix("/v1/sessions/")))
-            found = session and session.data
-        if found is None:
-            return 404, error_body(404, "resource_not_found", "not found"), "application/json", ()
-        return 200, json.dumps(found).encode(), "application/json", ()
-
-
-def _domains(frontend_api: str, instance_id: str) -> dict[str, Any]:
-    primary = {
-        "object": "domain",
-        "id": instance_id.replace("ins_", "dmn_"),
-        "name": frontend_api.removeprefix("https://clerk.").removeprefix("https://"),
-        "is_satellite": False,
-        "frontend_api_url": frontend_api,
-        "accounts_portal_url": frontend_api.replace("clerk.", "accounts.", 1),
-        "development_origin": "",
-    }
-    return {"data": [primary], "total_count": 1}
-
-
-def _number(query: Mapping[str, list[str]], name: str, default: int) -> int:
-    text = query.get(name, [str(default)])[0]
-    return int(text) if text.isascii() and text.isdigit() else -1
-
-
-def _inner(path: str, before: str, after: str) -> str | None:
-    """Return the id between the two; None for another path."""
-    if not (path.startswith(before) and path.endswith(after)):
-        return None
-    return unquote(path.removeprefix(before).removesuffix(after))

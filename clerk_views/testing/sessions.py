@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jwt
+
 from clerk_views.testing.minting import actor_claim, new_id
 
 #: Statuses of a session that still renews its tokens.
@@ -31,6 +33,7 @@ class LocalSession:
         organization_id: The active organisation; None for the personal account.
         status: "active", "pending" (signed in, with a task to finish first), or how it ended: "ended", "removed" or
             "revoked".
+        task: What a pending session has to finish first: "choose-organization", "reset-password" or "setup-mfa".
         origin: Of the page that it was opened on, for ``azp``; None for the server's first party.
         actor: The ``act`` claim where somebody impersonates the user, else None.
         created_at: Unix seconds.
@@ -45,7 +48,7 @@ class LocalSession:
         *,
         organization_id: str | None = None,
         origin: str | None = None,
-        pending: bool = False,
+        pending: bool | str = False,
         actor: str | Mapping[str, Any] | None = None,
         second_factor: bool = False,
         client_id: str | None = None,
@@ -55,6 +58,7 @@ class LocalSession:
         self.user_id = user_id
         self.organization_id = organization_id
         self.status = "pending" if pending else "active"
+        self.task = "choose-organization" if pending is True else pending or None
         self.origin = origin
         self.actor = actor_claim(actor)
         self.created_at = self.updated_at = time.time()
@@ -85,7 +89,7 @@ class LocalSession:
             "latest_activity": None,
             "expire_at": _ms(self.created_at + 7 * _DAY),
             "abandon_at": _ms(self.created_at + 30 * _DAY),
-            "tasks": [{"key": "choose-organization"}] if self.status == "pending" else None,
+            "tasks": [{"key": self.task}] if self.status == "pending" else None,
             "created_at": _ms(self.created_at),
             "updated_at": _ms(self.updated_at),
         }
@@ -126,14 +130,15 @@ class LocalSession:
         """
         Make an organisation the active one, or with None the personal account.
 
-        Choosing an organisation is the task of a pending session, so it becomes active by it. A session that is over
-        stays as it is. Whether the user is a member is the caller's to see to.
+        If choosing one is the task of a pending session, it becomes active by it. A session that is over stays as it
+        is. Whether the user is a member is the caller's to see to.
         """
         with self._lock:
             if self.is_open:
                 self.organization_id = organization_id
                 self.updated_at = time.time()
-                self.status = "active" if organization_id else self.status
+                if organization_id and self.task == "choose-organization":
+                    self.status = "active"
 
     def end(self) -> None:
         """End it, as by signing out. A session that is over stays as it is; so with the next two."""
@@ -199,3 +204,12 @@ class Sessions:
 
 def _ms(seconds: float) -> int:
     return int(seconds * 1000)
+
+
+def session_id_of(token: object) -> str | None:
+    """Return the id of the session that a token was minted for, expired or not; None if it tells none."""
+    try:
+        session_id = jwt.decode(str(token), options={"verify_signature": False}).get("sid")
+    except jwt.PyJWTError:
+        return None
+    return session_id if isinstance(session_id, str) else None

@@ -270,7 +270,7 @@ def stand_in(
 def populate(clerk: LocalClerk) -> None:
     """Add the users and where they belong."""
     for user in USERS:
-        clerk.add_user(**user, image_url="")  # a picture at Clerk would be fetched from there
+        clerk.add_user(**user)
     for name, members in MEMBERS.items():
         organization = clerk.add_organization(
             name=name, id=f"org_{name.lower()}", roles=ROLES, features=("invoices", "reports")
@@ -282,11 +282,7 @@ def populate(clerk: LocalClerk) -> None:
 
 def stand_in_settings(clerk: LocalClerk) -> dict[str, Any]:
     """Return what settings.py does not know: the stand-in exists only while this program runs."""
-    return clerk.settings(
-        CLERK_SIGN_UP_URL=f"{clerk.url}/sign-in",  # the stand-in has one page for both
-        DEMO_STAND_IN=clerk.url,
-        DEMO_CLERK_JS=clerk.packages is not None,
-    )
+    return clerk.settings(DEMO_STAND_IN=clerk.url, DEMO_CLERK_JS=clerk.packages is not None)
 
 
 def prepare_site(port: int, database: Path, settings: dict[str, Any]) -> None:

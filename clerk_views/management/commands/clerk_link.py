@@ -48,7 +48,7 @@ class Command(BaseCommand):
                 self.make_room(user, profile, settings, database, force=options["force"])
                 outcome = _link(user, profile, settings, database)
         except (AccountRefused, UserNotFound) as error:
-            raise CommandError(f"Not linked: {error}.") from error
+            raise CommandError(f"Not linked: {error.detail}.") from error
         except ClerkUnavailable as error:
             raise CommandError(f"Not linked: {error.reason}; the log says more.") from error
         tell(outcome, profile)

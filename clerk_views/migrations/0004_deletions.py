@@ -13,7 +13,7 @@ def _tell_deletions_apart(apps: Any, schema_editor: Any) -> None:
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("clerk_views", "0002_webhooks_and_sync_runs"),
+        ("clerk_views", "0003_claims_issued_at"),
     ]
 
     operations = [
