@@ -98,7 +98,7 @@ def sync_django_user(clerk_user: Any, *, sender: type | None = None) -> Any:
 
     Args:
         clerk_user: A user as the SDK or a webhook gives it, an object or a dictionary. Older data than the last
-            applied changes nothing. A webhook's ``deleted`` user is deactivated.
+            applied changes nothing. A webhook's ``deleted`` user is deactivated, and stays so whatever arrives later.
         sender: The sender of signals; None for the user model.
 
     Raises:

@@ -7,6 +7,7 @@ columns of ClerkColumns and the action ``sync_now`` suit any user admin as well.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from django.contrib import admin, messages
@@ -21,6 +22,7 @@ from django.utils.translation import gettext_lazy as _
 
 from clerk_views.api import get_api
 from clerk_views.calls import Budget
+from clerk_views.columns import Columns
 from clerk_views.conf import config
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable, UserNotFound
 from clerk_views.models import ClerkAccount
@@ -31,11 +33,22 @@ from clerk_views.sync import sync_profile
 #: Source: Clerk's dashboard, "last active" links.
 _DASHBOARD = "https://dashboard.clerk.com/last-active?path=users/{}"
 
-_SYNCED = ("synced_at", "clerk_updated_at", "claims_issued_at", "linked", "deactivated")
+_SYNCED = ("synced_at", "clerk_updated_at", "claims_issued_at", "linked", "deactivated", "deleted")
 
 
 class ClerkColumns:
-    """For a user admin: ``clerk_user`` and ``last_sync``, to be named in its lists and read-only fields."""
+    """
+    For a user admin: ``clerk_user`` and ``last_sync``, to be named in its lists and read-only fields.
+
+    To stand before ``UserAdmin`` among the bases. Of a user who is linked, the columns that Clerk fills are shown and
+    not edited: the next sync would put them back. ``is_active`` is the operator's own, as a user who was locked here
+    stays so whatever Clerk says, but where the sync has cleared it.
+    """
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Add to the admin's own what Clerk fills, see CLERK_USER_FIELDS. Columns of dotted paths nobody can know."""
+        names = super().get_readonly_fields(request, obj)  # type: ignore[misc]  # of the admin that stands behind
+        return (*names, *(name for name in _filled_by_clerk(obj) if name not in names))
 
     @admin.display(description=_("Clerk user"))
     def clerk_user(self, row: Any) -> str:
@@ -58,6 +71,22 @@ class ClerkColumns:
 
 def _account_of(row: Any) -> ClerkAccount | None:
     return row if isinstance(row, ClerkAccount) else getattr(row, "clerk_account", None)
+
+
+def _filled_by_clerk(user: Any) -> Iterator[str]:
+    account = _account_of(user)
+    if account is None:
+        return
+    settings = config()
+    columns = Columns(type(user), settings)
+    for source, target in settings.user_fields.items():
+        if source == "username" and account.linked:
+            continue  # he was here first, and keeps his name
+        field = columns.writable(target)
+        if field is not None:
+            yield field.name
+    if account.deactivated:
+        yield "is_active"
 
 
 @admin.action(description=_("Sync now with Clerk"), permissions=["change"])
@@ -105,7 +134,7 @@ class ClerkAccountAdmin(ClerkColumns, admin.ModelAdmin):  # type: ignore[type-ar
     """
 
     list_display = ("clerk_id", "user", "synced_at", "linked", "deactivated")
-    list_filter = ("deactivated", "linked", "synced_at")
+    list_filter = ("deactivated", "deleted", "linked", "synced_at")
     list_select_related = ("user",)
     fields = ("user", "clerk_id", *_SYNCED)
     raw_id_fields = ("user",)

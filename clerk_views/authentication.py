@@ -97,11 +97,13 @@ def authenticate(
         mismatch = _mismatch(memo, found)
         if mismatch is not None:
             state = _not_accepted(memo, found, mismatch, early, offline)
-            if early:
-                return state
-            memo.state = state
         else:
-            memo.state = _judged(memo, found, offline)
+            state = _judged(memo, found, offline)
+        if not state.is_signed_in and len(memo.accepts) == 1 and memo.accepts != SESSIONS_ALONE:
+            state = replace(state, asked=memo.accepts[0])
+        if mismatch is not None and early:
+            return state
+        memo.state = state
     return memo.state
 
 
@@ -176,6 +178,9 @@ def _unless_revoked(memo: Memo, found: tokens.Found, state: RequestState, offlin
     """Look whether the session has been ended, whatever its token says, where the settings ask for that (LFC-03)."""
     if not memo.config.check_revoked_sessions or not isinstance(state.verdict, Verdict):
         return state
+    if revocation.outlives_notes(state.verdict.issued, state.verdict.expires):
+        refused = TokenRefused(revocation.TOO_LONG_LIVED, "CLERK_CHECK_REVOKED_SESSIONS allows tokens of a day at most")
+        return _conclude(memo, found, handshake.signed_out(refused.reason), Judged(None, refused, state.token), offline)
     if offline:
         raise NotInMemory  # the list is in Django's cache, which may be on the network
     if not revocation.is_revoked(state.verdict.session[1], memo.config):

@@ -14,7 +14,7 @@ W033        plain http:// origins (with --deploy)
 E034        the stand-in for Clerk configured (with --deploy)
 E035, W036  middleware missing or in the wrong order
 E037..E046  rules of single settings, too
-W050        revoked sessions are looked for where nobody notes them
+W050        revoked sessions are looked for where nobody notes them, or they are soon forgotten
 E047        a sign-in page that is the view which sends visitors there
 E048        clerk_… attributes of a view that are wrong, or that nobody asks
 W049        one that is None, and so asks nothing
@@ -32,7 +32,10 @@ from urllib.parse import SplitResult, urlsplit
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core import checks
+from django.core.cache import caches
+from django.core.cache.backends.db import BaseDatabaseCache
 from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.filebased import FileBasedCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.urls import NoReverseMatch, URLResolver, get_resolver, reverse
@@ -44,6 +47,9 @@ from clerk_views.requirements import ASKING, PREFIX, clerk_names, function_attri
 from clerk_views.values import SettingError, quoted
 
 Problem = checks.CheckMessage
+
+#: Entries that a cache should have room for. Each user who came by or was synced of late is one, so is each machine's.
+ENOUGH_ROOM = 10_000
 
 _CLERK_MIDDLEWARE = "clerk_views.middleware.ClerkMiddleware"
 _AUTHENTICATION_MIDDLEWARE = "django.contrib.auth.middleware.AuthenticationMiddleware"
@@ -126,6 +132,20 @@ def is_shared(alias: str) -> bool:
     return not issubclass(backend, (LocMemCache, DummyCache))
 
 
+def scant_room(alias: str) -> int | None:
+    """
+    Say beyond how many entries a cache of CACHES drops some that still count; None if it has room enough.
+
+    Django's caches in memory, files and the database do so by themselves, by default beyond 300. Servers like Redis
+    have limits of their own, which nobody can see from here.
+    """
+    backend = import_string(settings.CACHES[alias]["BACKEND"])
+    if not issubclass(backend, (LocMemCache, BaseDatabaseCache, FileBasedCache)):
+        return None
+    room: int = caches[alias]._max_entries
+    return room if room < ENOUGH_ROOM else None
+
+
 def _check_revoked_sessions(values: Mapping[str, Any]) -> Iterator[Problem]:
     if not values["CLERK_CHECK_REVOKED_SESSIONS"]:
         return
@@ -135,7 +155,16 @@ def _check_revoked_sessions(values: Mapping[str, Any]) -> Iterator[Problem]:
             "W050",
             f"CLERK_CHECK_REVOKED_SESSIONS is True, but each process has the cache {quoted(alias)} for itself, or "
             "nothing stays in it: a session that is revoked in one is good in the others until its token expires.",
-            "Let CLERK_CACHE_ALIAS name a cache that all processes share: Redis, Memcached, or the database.",
+            "Let CLERK_CACHE_ALIAS name a cache that all processes share: Redis, Memcached, or the database with "
+            "'MAX_ENTRIES' in its OPTIONS.",
+        )
+    elif alias in settings.CACHES and (room := scant_room(alias)) is not None:
+        yield _warning(
+            "W050",
+            f"CLERK_CHECK_REVOKED_SESSIONS is True, but once the cache {quoted(alias)} has more than {room} entries it "
+            "drops some that still count, and each user who comes by is one: a revoked session is soon good again.",
+            f"Set 'MAX_ENTRIES' in its OPTIONS to {ENOUGH_ROOM} or more, at least twice the number of your users; or "
+            "let CLERK_CACHE_ALIAS name Redis or Memcached.",
         )
     elif not values["CLERK_WEBHOOK_SIGNING_SECRET"]:
         yield _warning(

@@ -225,7 +225,10 @@ class IsClerkAuthenticated(permissions.BasePermission, metaclass=_PermissionType
         if auth is None:
             refusals = [Refusal(detail="not a Clerk user")]
         else:
-            found = [refusal_of(requirement, auth, view.kwargs, memo.config) for requirement in requirements]
+            try:
+                found = [refusal_of(requirement, auth, view.kwargs, memo.config) for requirement in requirements]
+            except ClerkUnavailable as error:  # a condition that asks Clerk could not find out
+                raise ClerkServiceUnavailable(error) from error
             refusals = [refusal for refusal in found if refusal is not None]
         if refusals and memo.refusal is not None:
             memo.refusal.append(_foremost(refusals))

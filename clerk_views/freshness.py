@@ -84,6 +84,16 @@ class Memory(SharedEntry):
         entry = self.sealed(f"{mark.at!r} {mark.verdict}")
         self.ask("set", self.key, entry, min(_LIFETIMES[mark.verdict], self._timeout))
 
+    def remember_told(self, at: float) -> None:
+        """
+        Remember that the row was brought in step without being asked for, with what was so at Clerk at that time.
+
+        Never in place of another mark: what stands there may be newer, or say that Clerk bars the user.
+        """
+        left = math.ceil(at + self._timeout - time.time())
+        if left > 0:
+            self.ask("add", self.key, self.sealed(f"{at!r} ok"), left)
+
     def _opened(self, entry: Any) -> Mark | None:
         at, _, verdict = (self.opened(entry) or "").partition(" ")
         if verdict not in _LIFETIMES:
@@ -91,6 +101,23 @@ class Memory(SharedEntry):
         mark = Mark(float(at), verdict)
         # A genuine one that somebody kept and put back later counts no longer than it would have.
         return mark if -CLOCKS <= time.time() - mark.at <= _LIFETIMES[verdict] + CLOCKS else None
+
+
+def note_told(user: Any, clerk_id: str, at: float, config: Config) -> None:
+    """
+    Count a user as fresh whom a webhook or a full sync has just written, so that his next request costs no call.
+
+    The mark, and not the row's time of the last sync, says so: that is the time of writing, which a message that was
+    tried again is hours behind, and knows nothing of the settings that the row was written by. To be called when the
+    row is stored; if it is taken back after all, its time is older than the mark, which then counts for nothing.
+
+    Args:
+        at: UNIX seconds: when it was so at Clerk. News of before that may still be under way; what came later is
+            asked for when the mark is over.
+    """
+    active = user.is_active and not user.clerk_account.deactivated
+    if active and config.user_source == "api":  # claims cost no call, and may tell what Clerk's user object does not
+        Memory(clerk_id, config).remember_told(min(at, time.time()))
 
 
 class Flight(Generic[T]):

@@ -25,6 +25,7 @@ from clerk_views.api import ClerkApi
 from clerk_views.calls import Budget
 from clerk_views.conf import Config
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable, UserNotFound
+from clerk_views.freshness import note_told
 from clerk_views.models import ClerkAccount, ClerkSyncRun
 from clerk_views.profiles import Profile, absent, read_profile
 from clerk_views.sync import Outcome, find_strangers, tell, write_profile
@@ -95,6 +96,7 @@ class FullSync:
         self._database = router.db_for_write(get_user_model())
         self._runs = ClerkSyncRun.objects.using(router.db_for_write(ClerkSyncRun))
         self._failures = 0
+        self._asked_at = 0.0
 
     def start(self, *, anew: bool = False) -> bool:
         """
@@ -209,6 +211,7 @@ class FullSync:
         began = time.monotonic()
         while True:
             try:
+                self._asked_at = time.time()
                 return ask()
             except ClerkUnavailable as error:
                 if error.reason == "secret-key-invalid" or time.monotonic() - began > PATIENCE:
@@ -254,6 +257,8 @@ class FullSync:
     def _write(self, profile: Profile, stranger: bool) -> Outcome:
         if not self.dry_run:
             outcome = write_profile(profile, self.config, stranger=stranger)
+            if outcome.applied:
+                note_told(outcome.user, profile.id, self._asked_at, self.config)
             tell(outcome, profile)
             return outcome
         with transaction.atomic(using=self._database):

@@ -45,6 +45,9 @@ logger = logging.getLogger("clerk_views")
 #: Seconds that a verdict counts, good or bad. A key that is revoked at Clerk works for so long at most, and refusals
 #: must not be kept longer (CAC-07).
 VERDICT_LIFETIME = 60
+#: Seconds for which processes tell each other that a token was good: a machine may come by once a day. It counts for
+#: nothing but that Clerk is asked about it while junk pours in.
+GOOD_LIFETIME = 7 * 86_400
 #: Characters of JSON. Custom claims beyond are left out: entries must stay small, and a view misses them at once.
 MAX_CLAIMS = 4096
 MAX_SCOPES = 256
@@ -150,6 +153,7 @@ class _Question:
 
     def recall(self) -> Verdict | None:
         """Return what is known already, and still counts."""
+        verdict: Verdict | None
         stored = self.entry.ask("get", self.entry.key)
         if self.entry.broken:
             verdict = _kept.get(self.entry.key)
@@ -159,7 +163,11 @@ class _Question:
             verdict = self._opened(stored)
             if verdict is None:
                 self.entry.drop_forged()
-        return verdict if verdict is not None and verdict.counts else None
+        if verdict is None or not verdict.counts:
+            return None
+        if verdict.subject is not None and self.entry.key not in _good:
+            _good.put(self.entry.key, True)
+        return verdict
 
     def remember(self, verdict: Verdict) -> None:
         text = json.dumps(asdict(verdict), separators=(",", ":"))
@@ -167,6 +175,25 @@ class _Question:
         self.entry.ask("set", self.entry.key, self._closed(text), lifetime)
         if self.entry.broken:
             _kept.put(self.entry.key, verdict)
+
+    def was_good(self) -> bool:
+        """Say whether Clerk has called the token good of late, in this process or another."""
+        return self.entry.key in _good or self.entry.opened(self.entry.ask("get", self._good_key)) == "good"
+
+    def note_good(self, verdict: Verdict) -> None:
+        """Remember that the token is good, as long as it can be."""
+        _good.put(self.entry.key, True)
+        lifetime = min(GOOD_LIFETIME, (verdict.expires or math.inf) - time.time())
+        self.entry.ask("set", self._good_key, self.entry.sealed("good"), max(1, math.ceil(lifetime)))
+
+    def note_bad(self) -> None:
+        """Take that back."""
+        _good.drop(self.entry.key)
+        self.entry.ask("delete", self._good_key)
+
+    @property
+    def _good_key(self) -> str:
+        return f"{self.entry.key}:good"
 
     def _closed(self, text: str) -> str:
         """Write a text down so that only who brings the token can read it, and only we can have written it (CAC-04)."""
@@ -223,7 +250,7 @@ class _Question:
     def _fetch(self) -> Verdict:
         path, member = _ENDPOINTS[self.token_type]
         api = (get_machine_api if self.token_type == "m2m_token" else get_api)(self.config)
-        known = self.entry.key in _good
+        known = self.was_good()
         try:
             verdict = api.verify_machine_token(
                 path, {member: self.token}, self.budget, partial(_read, self.token_type), known=known
@@ -231,8 +258,10 @@ class _Question:
         except TokenRefused as refused:
             logger.info("Clerk refused a machine token: %s (%.100s)", refused.reason, refused)
             verdict = Verdict(time.time() + VERDICT_LIFETIME)
+            if known:
+                self.note_bad()
         else:
-            _good.put(self.entry.key, True)
+            self.note_good(verdict)
         self.remember(verdict)
         return verdict
 
@@ -306,6 +335,10 @@ class _Kept:
             while len(self._entries) >= MAX_KEPT:
                 del self._entries[next(iter(self._entries))]
             self._entries[key] = value
+
+    def drop(self, key: str) -> None:
+        with self._lock:
+            self._entries.pop(key, None)
 
 
 #: Verdicts, while the cache is away.

@@ -38,7 +38,8 @@ class ClerkAccount(models.Model):
     along with the same e-mail address. To set a user free on purpose, delete the row.
 
     A row without a user says that a Clerk user was deleted before it was ever seen here. It is in this table because
-    of the unique id: news of the user that arrives late, or at the same moment, cannot be written beside it.
+    of the unique id: news of the user that arrives late, or at the same moment, cannot be written beside it. What
+    arrives late makes an inactive user of it, as it would have done in its turn.
     """
 
     user = models.OneToOneField(
@@ -52,6 +53,7 @@ class ClerkAccount(models.Model):
         blank=True,
         help_text=_("Clerk's own time in milliseconds. Older data is never applied."),
     )
+    news_rank = models.BigIntegerField(_("order among news of the same change"), null=True, editable=False)
     claims_issued_at = models.BigIntegerField(
         _("last claims"),
         null=True,
@@ -65,6 +67,9 @@ class ClerkAccount(models.Model):
         _("deactivated by sync"),
         default=False,
         help_text=_("The user is banned or deleted at Clerk. Taken back when Clerk takes it back."),
+    )
+    deleted = models.BooleanField(
+        _("deleted at Clerk"), default=False, help_text=_("Clerk has said so. No news takes it back.")
     )
 
     class Meta:

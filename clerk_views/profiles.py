@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-#: As ``clerk_updated_at`` of an account: deleted at Clerk. No news is ever newer, so none brings the user back.
+#: As ``updated_at`` of a profile: Clerk reports that the user was deleted. No news is newer, so none brings him back.
 DELETED = 2**63 - 1
 
 #: Control characters (NUL ends text in C and is refused by PostgreSQL) and halves of surrogate pairs (no UTF-8).
@@ -46,6 +46,9 @@ class Profile:
         banned: MISSING if not told.
         deleted: The user is no more, and nothing else is told.
         source: The object that this was read from, for callables of CLERK_USER_FIELDS and for signals.
+        told: The token's claims by Clerk's names for them, if it was read from these.
+        rank: Says of two profiles of the same ``updated_at`` which is the later, by sync.rank_of(); None: it was asked
+            for just now.
     """
 
     id: str
@@ -56,6 +59,7 @@ class Profile:
     source: Any
     told: Mapping[str, Any] | None = None  # where the values are, if not in ``source``
     issued_at: int | None = None
+    rank: int | None = None
 
     @property
     def verified_email(self) -> str | None:

@@ -3,7 +3,8 @@ Which sessions are over at Clerk, though their tokens have not expired yet?
 
 A list of those to be denied, in Django's cache, kept where CLERK_CHECK_REVOKED_SESSIONS asks for it. Webhooks and our
 own sign-out write to it; authentication looks into it once per request, when it has a verdict on the token already.
-An entry has to outlive the tokens of its session and no more, so forgetting is no loss.
+An entry has to outlive the tokens of its session and no more, so forgetting is no loss. Tokens that could outlive it
+are refused: Clerk's API mints tokens for ten years on request, and no cache remembers for so long.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from clerk_views.entries import SharedEntry
 
 #: Seconds, besides the leeway. Clerk's session tokens live one minute, those that its API mints as long as it was told.
 LONGEST_TOKEN_LIFE = 86_400
+
+TOO_LONG_LIVED = "session-token-too-long-lived"
 
 
 class _Entry(SharedEntry):
@@ -33,6 +36,11 @@ def revoke(session_id: str, config: Config) -> bool:
     entry = _Entry(session_id, config)
     entry.ask("set", entry.key, entry.sealed("revoked"), LONGEST_TOKEN_LIFE + 2 * int(config.clock_skew + 1))
     return not entry.broken
+
+
+def outlives_notes(issued: float, expires: float) -> bool:
+    """Say whether a token lives so long that the note of its session's end may be gone before. In UNIX seconds."""
+    return expires - issued > LONGEST_TOKEN_LIFE
 
 
 def is_revoked(session_id: str, config: Config) -> bool:

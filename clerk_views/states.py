@@ -77,6 +77,7 @@ class RequestState:
         headers: Name and value pairs that the response must carry, whatever the status, in this order. Each
             ``Set-Cookie`` is a header of its own, to be sent as it stands. They hold credentials.
         arrived: Whether it is what a handshake brought that decided.
+        asked: The kind of machine token that was asked for, where it is one alone.
     """
 
     status: str
@@ -86,6 +87,7 @@ class RequestState:
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     verdict: Proof | None = field(default=None, repr=False)
     arrived: bool = False
+    asked: str | None = None
 
     @property
     def is_signed_in(self) -> bool:
@@ -123,8 +125,13 @@ class RequestState:
 
     @property
     def token_type(self) -> str | None:
-        """The kind of the verified token, pending sessions' included; None when signed out."""
-        return (self.verdict.auth.token_type or "session_token") if self.verdict else None
+        """
+        The kind of the verified token, pending sessions' included.
+
+        When signed out: the kind of machine token that was asked for, if that is one alone; else None. Source: Clerk's
+        backend SDK, "acceptsToken".
+        """
+        return (self.verdict.auth.token_type or "session_token") if self.verdict else self.asked
 
     @property
     def payload(self) -> Claims | None:

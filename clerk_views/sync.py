@@ -7,6 +7,7 @@ as two first sign-ins at once, a late webhook and a slow answer of the API may a
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 import string
@@ -46,7 +47,7 @@ def sync_profile(profile: Profile, config: Config, *, sender: type | None = None
 
     Raises:
         AccountRefused: There is a Django user of this e-mail address who must not be linked.
-            Or he was deleted at Clerk before he was ever seen here.
+            Or a token is of a user who was deleted at Clerk before he was ever seen here.
         UserNotFound: The profile says that the user was deleted, and there is no Django user of this id.
         ClerkUnavailable: The database does not write.
     """
@@ -72,6 +73,17 @@ def write_profile(profile: Profile, config: Config, *, stranger: bool = False) -
             described(error),
         )
         raise ClerkUnavailable("database-unavailable") from None  # the cause may quote the user's data
+
+
+def rank_of(moment: int, text: bytes) -> int:
+    """
+    Return what orders news of the same change, whatever the order in which it arrives.
+
+    Args:
+        moment: When Clerk had it to tell, in milliseconds.
+        text: The news itself, which decides where that is the same, too.
+    """
+    return (moment << 21) | (int.from_bytes(hashlib.sha256(text).digest()[:3]) >> 3)
 
 
 def find_strangers(profiles: Sequence[Profile], config: Config) -> set[str]:
@@ -189,23 +201,27 @@ class _Attempt:
         self.nameless = conflicts >= CONFLICT_TRIES - 2
         self.cautious = conflicts == CONFLICT_TRIES - 1
         self.stranger = stranger
+        self.rank = rank_of(int(time.time() * 1000), b"") if profile.rank is None else profile.rank
 
     def run(self) -> Outcome:
         account = self.find_account()
-        if account is not None:
-            if account.user_id is None:
-                raise self.gone()
+        if account is not None and account.user_id is not None:
             with transaction.atomic(using=self.db):
                 return self.update(account)
+        if account is not None and self.profile.deleted:
+            raise UserNotFound
+        if account is not None and self.profile.issued_at is not None:
+            raise AccountRefused("user-not-found", "the Clerk user was deleted")  # his tokens outlive him by a minute
         adopted = self.find_adoptable()
         if adopted is None and self.profile.deleted:
             self.bury()
             raise UserNotFound
         user = adopted or self.find_by_email()
         with transaction.atomic(using=self.db):
+            account = self.take(account)
             if user is None:
-                return self.create()
-            return self.link(user, by_email=adopted is None)
+                return self.create(account)
+            return self.link(user, account, by_email=adopted is None)
 
     def find_account(self) -> ClerkAccount | None:
         accounts = self.accounts.filter(clerk_id=self.profile.id)
@@ -214,20 +230,36 @@ class _Attempt:
             accounts = accounts.select_for_update()
         return next((account for account in accounts if account.clerk_id == self.profile.id), None)
 
-    def gone(self) -> AccountRefused | UserNotFound:
-        """Return what is to say of somebody who was deleted before he was seen: deleted again, or not let in."""
-        if self.profile.deleted:
-            return UserNotFound()
-        return AccountRefused("user-not-found", "the Clerk user was deleted")
+    @property
+    def is_final(self) -> bool:
+        """Whether Clerk reports a deletion. That it knows nobody at this moment may be the wrong instance's word."""
+        return self.profile.deleted and self.profile.updated_at == DELETED
 
     def bury(self) -> None:
-        """Remember of somebody who is unknown here that Clerk has deleted him, so that no late news creates him."""
-        if self.profile.updated_at != DELETED:
-            return  # unknown to Clerk at this moment, which may be the wrong instance's word
+        """Remember of somebody who is unknown here that Clerk has deleted him, so that no late news lets him in."""
+        if not self.is_final:
+            return
         with transaction.atomic(using=self.db):
-            self.accounts.create(
-                clerk_id=self.profile.id, synced_at=timezone.now(), clerk_updated_at=DELETED, deactivated=True
-            )
+            self.accounts.create(clerk_id=self.profile.id, synced_at=timezone.now(), deleted=True, deactivated=True)
+
+    def take(self, account: ClerkAccount | None) -> ClerkAccount:
+        """
+        Return an account that is ours to give a user: a new one, or that of somebody who was deleted unseen.
+
+        Before all else, and without the user: from here on SQLite lets nobody else write, so what is looked up later
+        still holds when it is used. Had it been looked up first, SQLite would refuse to write at once (F-17).
+        """
+        told = {
+            "synced_at": timezone.now(),
+            "clerk_updated_at": self.profile.updated_at,
+            "claims_issued_at": self.profile.issued_at,
+            "news_rank": self.rank,
+        }
+        if account is None:
+            return self.accounts.create(clerk_id=self.profile.id, **told)
+        if not self.accounts.filter(pk=account.pk, user=None).update(**told):
+            raise ClerkAccount.DoesNotExist  # a rival's late news was first, or somebody has set him free
+        return account
 
     def find_adoptable(self) -> User | None:
         """Find the user who carries Clerk's id in a column of the project's own."""
@@ -274,8 +306,9 @@ class _Attempt:
         logger.warning("Clerk user %.100r was not linked: %s.", self.profile.id, why)
         return AccountRefused("link-refused", why)
 
-    def link(self, user: User, *, by_email: bool) -> Outcome:
-        account = self.accounts.create(user=user, clerk_id=self.profile.id, linked=True)
+    def link(self, user: User, account: ClerkAccount, *, by_email: bool) -> Outcome:
+        account.user, account.linked = user, True
+        account.save(using=self.db, update_fields=["user", "linked"])
         if by_email:
             # Looked at again under lock: he may have become staff, or another's, a moment ago.
             user = self.everybody.select_for_update().get(pk=user.pk)
@@ -317,19 +350,26 @@ class _Attempt:
         Note the sync, and say whether the profile is at least as new as the last one (USR-12).
 
         Claims are old as soon as Clerk tells of a change after their token was issued, or a younger token came by. They
-        hold no news of Clerk's back themselves: when a token was issued says nothing of when its user changed.
+        hold no news of Clerk's back themselves: when a token was issued says nothing of when its user changed. Of the
+        deleted they say nothing, as tokens outlive their users by a minute.
+
+        A deletion is noted apart, so that what is told of the user is the same whether it came before or after.
         """
         accounts = self.accounts.filter(pk=account.pk)
         now = timezone.now()
         noted: dict[str, Any] = {"synced_at": now}
         not_newer = models.Q()
-        if self.profile.issued_at is not None:
+        if self.is_final:
+            noted["deleted"] = True
+        elif self.profile.issued_at is not None:
             noted["claims_issued_at"] = self.profile.issued_at
-            not_newer = _unknown_or_until("clerk_updated_at", self.profile.issued_at)
+            not_newer = _unknown_or_until("clerk_updated_at", self.profile.issued_at) & models.Q(deleted=False)
             not_newer &= _unknown_or_until("claims_issued_at", self.profile.issued_at)
         elif self.profile.updated_at is not None:
-            noted["clerk_updated_at"] = self.profile.updated_at
-            not_newer = _unknown_or_until("clerk_updated_at", self.profile.updated_at)
+            noted.update(clerk_updated_at=self.profile.updated_at, news_rank=self.rank)
+            # Of two pieces of news about the same change the later counts.
+            earlier = ~models.Q(clerk_updated_at=self.profile.updated_at) | _unknown_or_until("news_rank", self.rank)
+            not_newer = _unknown_or_until("clerk_updated_at", self.profile.updated_at) & earlier
         if accounts.filter(not_newer).update(**noted):
             return True
         accounts.update(synced_at=now)
@@ -361,15 +401,7 @@ class _Attempt:
         others = self.everybody.exclude(pk=user.pk)
         return {field.name: unique_name(field, wanted, self.profile.id, others, current=current)}
 
-    def create(self) -> Outcome:
-        # First, and without the user: from here on SQLite lets nobody else write, so what is looked up below still
-        # holds when it is used. Had it been looked up first, SQLite would refuse to write at once (F-17).
-        account = self.accounts.create(
-            clerk_id=self.profile.id,
-            synced_at=timezone.now(),
-            clerk_updated_at=self.profile.updated_at,
-            claims_issued_at=self.profile.issued_at,
-        )
+    def create(self, account: ClerkAccount) -> Outcome:
         user: User = self.model()
         values = self.values(user)
         name_field = self.columns.username or self.columns.login
@@ -410,7 +442,7 @@ class _Attempt:
         A user whom an administrator has locked was not deactivated here, so Clerk's word does not unlock him.
         Returns whether ``is_active`` changed.
         """
-        barred = self.profile.barred
+        barred = self.profile.barred or account.deleted
         if not barred and not (self.profile.banned is False and account.deactivated):
             return False
         if not self.columns.has_is_active:

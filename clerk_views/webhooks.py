@@ -20,7 +20,7 @@ import hmac
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -42,10 +42,11 @@ from clerk_views.answers import unavailable
 from clerk_views.conf import Config
 from clerk_views.conf import config as current_config
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable, UserNotFound
+from clerk_views.freshness import note_told
 from clerk_views.models import ClerkWebhookMessage
-from clerk_views.profiles import read_profile
+from clerk_views.profiles import Profile, read_profile
 from clerk_views.strict_json import parse_object
-from clerk_views.sync import described, tell, write_profile
+from clerk_views.sync import Outcome, described, rank_of, tell, write_profile
 
 logger = logging.getLogger("clerk_views")
 
@@ -64,6 +65,7 @@ _PRUNE_EVERY = 101
 _PRUNE_AT_MOST = 500
 
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")  # no dot, so that the signed text can be taken apart in one way only
+_LAST_MOMENT = 2**42  # milliseconds; the year 2109, and as much as a rank has room for
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 
 #: Header names: those of Clerk's sender, else those of the standard that grew from it, never a mixture.
@@ -89,8 +91,18 @@ class _Envelope:
 
 @dataclass(frozen=True, slots=True)
 class _Event:
+    """
+    What a message says.
+
+    Attributes:
+        moment: When it happened, in milliseconds by Clerk's clock; 0 where that is not told.
+        rank: By sync.rank_of(), its place among those about the same change.
+    """
+
     message_id: str
     type: str
+    moment: int
+    rank: int
     data: Any = field(repr=False)
 
 
@@ -102,6 +114,9 @@ class _Event:
 def webhook(request: HttpRequest) -> HttpResponseBase:
     """
     Take one message: 204 when it is dealt with, now or before; 400 or 413 for what is none; 503 for "send it again".
+
+    An error of the project's own code, in the ``save()`` of its users say, is not caught: it takes the message back,
+    too, and is a 500 to Clerk.
 
     Raises:
         ImproperlyConfigured: There is no CLERK_WEBHOOK_SIGNING_SECRET, so nothing could be believed.
@@ -188,7 +203,10 @@ def _open(envelope: _Envelope, body: bytes, config: Config) -> _Event:
     event_type = message.get("type")
     if not isinstance(event_type, str) or not event_type:
         raise _Malformed("signed, but of no type")
-    return _Event(envelope.message_id, event_type, message.get("data"))
+    moment = message.get("timestamp")
+    if type(moment) is not int or not 0 <= moment < _LAST_MOMENT:
+        moment = 0
+    return _Event(envelope.message_id, event_type, moment, rank_of(moment, body), message.get("data"))
 
 
 def _take(event: _Event, config: Config, sender: type) -> Callable[[], None] | None:
@@ -227,17 +245,27 @@ def _sync_user(event: _Event, config: Config, sender: type) -> Callable[[], None
     if isinstance(data, Mapping) and event.type == "user.deleted":
         data = {**data, "deleted": True}
     try:
-        profile = read_profile(data)
+        profile = replace(read_profile(data), rank=event.rank)
+    except ValueError:
+        logger.warning("Webhook %s says that a user changed, but not which", event.message_id)
+        return _nothing
+    # What else goes wrong, in a receiver or field of the project's own above all, is left to rise: all is taken back
+    # with it, the answer is a 500 that error reports tell of, and Clerk sends the message again.
+    try:
         outcome = write_profile(profile, config)
     except AccountRefused as error:
         logger.warning("Webhook %s changed nobody: %s", event.message_id, error)
     except UserNotFound:
         logger.info("Webhook %s is about a user who is not known here", event.message_id)
-    except ValueError:
-        logger.warning("Webhook %s says that a user changed, but not which", event.message_id)
     else:
-        return partial(tell, outcome, profile, sender)
+        return partial(_tell_of_user, outcome, profile, event, config, sender)
     return _nothing
+
+
+def _tell_of_user(outcome: Outcome, profile: Profile, event: _Event, config: Config, sender: type) -> None:
+    if outcome.applied:
+        note_told(outcome.user, profile.id, event.moment / 1000, config)
+    tell(outcome, profile, sender)
 
 
 def _revoke_session(event: _Event, config: Config) -> None:

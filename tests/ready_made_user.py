@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -122,3 +123,20 @@ class TestAdmin:
         user.refresh_from_db()
         assert (user.first_name, user.clerk_user_id, user.is_active) == ("Ada", "user_1", False)
         assert user.check_password("secret")
+
+    @pytest.mark.parametrize("deactivated", [False, True])
+    def test_of_a_linked_user_only_the_operators_own_is_edited(self, client: Client, deactivated: bool) -> None:
+        body = user_body(email="ada@example.com", username="ada", first_name="Ada", banned=deactivated)
+        user = sync_django_user(body)
+        url = reverse("admin:clerk_users_clerkuser_change", args=[user.pk])
+        page = client.get(url).content.decode()
+        edited = set(re.findall(r'name="(username|first_name|last_name|email|image|is_active|is_staff)"', page))
+        assert edited == ({"is_staff"} if deactivated else {"is_staff", "is_active"})
+        names = ("username", "first_name", "last_name", "email", "image")
+        form = {**dict.fromkeys(names, "mallory@evil.example"), "is_staff": "on", "is_active": "on" * deactivated}
+        joined = {"date_joined_0": "2026-01-02", "date_joined_1": "12:00:00"}
+        assert client.post(url, {**form, **joined}).status_code == 302
+        user.refresh_from_db()
+        assert [getattr(user, name) for name in names] == ["ada", "Ada", "", "ada@example.com", user.image]
+        assert (user.is_staff, user.is_active) == (True, False)
+        assert sync_django_user(body).is_active is False  # nobody's word but the operator's unlocks whom he has locked

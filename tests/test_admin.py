@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from typing import Any
 
@@ -155,6 +156,69 @@ def test_users_are_shown_with_their_clerk_users(client: Client, ada: LocalUser, 
         assert link in page
         assert date_format(timezone.localtime(user.clerk_account.synced_at), "DATETIME_FORMAT") in page
     assert "dashboard.clerk.com" not in client.get(reverse(f"{USERS}_change", args=[root.pk])).content.decode()
+
+
+def edited(client: Client, user: Any) -> set[str]:
+    """Return the columns that the form of a user has inputs for."""
+    page = client.get(reverse(f"{USERS}_change", args=[user.pk])).content.decode()
+    return set(re.findall(r'<(?:input|select|textarea)[^>]* name="(\w+)"', page)) & {
+        field.name for field in User._meta.get_fields()
+    }
+
+
+@pytest.fixture
+def whole_user_admin(settings: Any) -> None:
+    """A project's own user admin with all of Django's columns."""
+
+    class Admin(ClerkColumns, UserAdmin):  # type: ignore[type-arg]  # generic in the stubs alone
+        readonly_fields = ("last_login",)
+
+    site = admin.AdminSite()
+    site.register(User, Admin)
+    urls: Any = types.ModuleType("whole_user_admin_urls")
+    urls.urlpatterns = [path("admin/", site.urls)]
+    settings.ROOT_URLCONF = urls
+
+
+OWN = {"groups", "is_active", "is_staff", "is_superuser", "user_permissions"}
+
+
+def test_what_clerk_fills_is_not_edited(
+    client: Client, ada: LocalUser, root: Any, settings: Any, whole_user_admin: None
+) -> None:
+    user = User.objects.get(username="ada")
+    assert edited(client, user) == OWN
+    assert edited(client, root) == OWN | {"username", "first_name", "last_name", "email"}
+    assert "username" in client.get(reverse(f"{USERS}_add")).content.decode()
+    settings.CLERK_USER_FIELDS = {"first_name": None, "last_name": "tests.test_admin.nothing"}
+    assert edited(client, user) == OWN | {"first_name", "last_name"}
+
+
+def nothing(value: Any, clerk_user: Any) -> dict[str, Any]:
+    """Stand for a function named in CLERK_USER_FIELDS."""
+    return {}
+
+
+def test_who_was_here_first_keeps_the_name(client: Client, ada: LocalUser, root: Any, whole_user_admin: None) -> None:
+    ClerkAccount.objects.update(linked=True)
+    assert edited(client, User.objects.get(username="ada")) == OWN | {"username"}
+
+
+def test_the_operators_lock_is_his_and_the_syncs_is_not(
+    client: Client, ada: LocalUser, root: Any, whole_user_admin: None
+) -> None:
+    """USR-07, LFC-01: what is cleared by hand stays so; what the sync has cleared would be cleared again."""
+    user = User.objects.get(username="ada")
+    joined = {"date_joined_0": "2026-01-02", "date_joined_1": "12:00:00"}
+    url = reverse(f"{USERS}_change", args=[user.pk])
+    assert client.post(url, joined).status_code == 302
+    assert not sync_django_user(ada.data).is_active
+    assert client.post(url, {**joined, "is_active": "on"}).status_code == 302
+    assert sync_django_user({**ada.data, "banned": True}).is_active is False
+    assert edited(client, user) == OWN - {"is_active"}
+    assert client.post(url, {**joined, "is_active": "on"}).status_code == 302
+    user.refresh_from_db()
+    assert not user.is_active
 
 
 def test_users_are_synced_from_their_own_list(

@@ -571,6 +571,32 @@ def test_revoked_sessions_want_a_cache_that_is_shared(backend: str) -> None:
     assert set(found(CACHES=caches, CLERK_CACHE_ALIAS="absent", **WEBHOOKS)) == {"E010"}
 
 
+@pytest.mark.parametrize("backend", ["db.DatabaseCache", "filebased.FileBasedCache"])
+@pytest.mark.parametrize(
+    ("room", "is_scant"), [({}, True), ({"MAX_ENTRIES": 9_999}, True), ({"MAX_ENTRIES": 10_000}, False)], ids=str
+)
+def test_revoked_sessions_want_a_cache_that_does_not_drop_them(
+    backend: str, room: dict[str, int], is_scant: bool
+) -> None:
+    """LFC-03: by default Django's own caches keep 300 entries, and each user is one."""
+    cache = {"BACKEND": f"django.core.cache.backends.{backend}", "LOCATION": "notes", "OPTIONS": room}
+    messages = found(CACHES={"default": cache}, **WEBHOOKS)
+    assert set(messages) == ({"W050"} if is_scant else set())
+    if is_scant:
+        assert f"more than {room.get('MAX_ENTRIES', 300)} entries" in messages["W050"].msg
+        assert "MAX_ENTRIES" in str(messages["W050"].hint)
+    assert found(CACHES={"default": cache}) == {}
+
+
+@pytest.mark.parametrize("room", [300, 20_000])
+def test_room_is_looked_at_in_any_cache(room: int) -> None:
+    """Also for manage.py clerk_doctor, which asks the running cache."""
+    locmem = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": room}}
+    with override_settings(CACHES={"default": locmem, "redis": REDIS["default"]}):
+        assert checks.scant_room("default") == (300 if room == 300 else None)
+        assert checks.scant_room("redis") is None
+
+
 def test_revoked_sessions_want_somebody_who_tells_of_them() -> None:
     """LFC-03."""
     assert "without CLERK_WEBHOOK_SIGNING_SECRET" in found(CACHES=REDIS, CLERK_CHECK_REVOKED_SESSIONS=True)["W050"].msg

@@ -1,28 +1,40 @@
 """
 The life of a user, as a visitor sees it: from the first word about him to the last, at every door.
 
-Threats: LFC-01 to LFC-04, CAC-03, USR-07, WHK-05, F-09.
+Threats: LFC-01 to LFC-05, CAC-03, USR-07, USR-12, WHK-05, F-09, F-11.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from io import StringIO
 from typing import Any
 
+import httpx
 import pytest
+import time_machine
+from clerk_backend_api.models import ClerkBaseError
 from django.contrib.auth import get_user_model
+from django.core.cache import cache
+from django.core.management import call_command
+from django.db import transaction
 from django.test import Client
 
+from clerk_views import ClerkAuth, clerk_client
 from clerk_views.accounts import read_user, sync_django_user
 from clerk_views.conf import config
-from clerk_views.exceptions import AccountRefused, UserNotFound
+from clerk_views.exceptions import ClerkUnavailable, UserNotFound
 from clerk_views.models import ClerkAccount
 from clerk_views.profiles import absent
 from clerk_views.sync import write_profile
 from clerk_views.testing import LocalClerk, LocalUser
+from clerk_views.testing.organizations import LocalOrganization
 from tests.conftest import World
 from tests.doors import DOORS, FEW, MIDDLEWARE, Door, door_id
+from tests.requirement_doors import FEW_DOORWAYS, Doorway, doorway_id, served
 
 pytestmark = pytest.mark.django_db
 
@@ -112,14 +124,130 @@ class TestDoors:
         assert door.verdict(door.send(f"Bearer {token}")) == "403"
         assert not User.objects.exists()
 
-    def test_a_user_whom_a_webhook_brought_needs_no_call_but_the_first(
-        self, local_clerk: LocalClerk, ada: LocalUser, tell: Any, each_world: World
-    ) -> None:
+
+class TestFreshness:
+    """Contract, section 3: a synced user counts as fresh, whoever has synced him."""
+
+    @pytest.fixture
+    def calls(self, local_clerk: LocalClerk, ada: LocalUser, each_world: World) -> Callable[[], int]:
+        """``calls()``: let Ada come by with a new token; return how often Clerk was asked for her in all."""
+
+        def come_by() -> int:
+            headers = {"authorization": f"Bearer {local_clerk.token(ada, issued_at=time.time())}"}
+            assert each_world.get("/required/", headers=headers).status_code in (200, 403)
+            return local_clerk.calls.user_fetches
+
+        return come_by
+
+    def late(self, local_clerk: LocalClerk, user: LocalUser, seconds: float) -> None:
+        """Deliver news of a user that is so old."""
+        message = local_clerk.webhook("user.updated", user)
+        told = {**json.loads(message.body), "timestamp": int((time.time() - seconds) * 1000)}
+        assert replace(message, body=json.dumps(told).encode()).send(Client()).is_taken
+
+    def test_a_user_whom_a_webhook_brought_needs_no_call(self, ada: LocalUser, tell: Any, calls: Any) -> None:
         tell("user.created", ada)
-        headers = {"authorization": f"Bearer {local_clerk.token(ada)}"}
-        for _ in range(3):
-            assert each_world.get("/required/", headers=headers).status_code == 200
-        assert local_clerk.calls.user_fetches == 1
+        assert [calls() for _ in range(3)] == [0, 0, 0]
+
+    def test_nor_does_one_whom_a_full_sync_brought(self, ada: LocalUser, calls: Any) -> None:
+        call_command("clerk_sync", stdout=StringIO(), stderr=StringIO())
+        assert [calls() for _ in range(2)] == [0, 0]
+
+    @pytest.mark.parametrize("known", [False, True])
+    def test_what_was_taken_back_counts_for_nothing(self, ada: LocalUser, calls: Any, known: bool) -> None:
+        if known:
+            sync_django_user(ada.data)
+            time.sleep(0.002)
+        with transaction.atomic():
+            call_command("clerk_sync", stdout=StringIO(), stderr=StringIO())
+            transaction.set_rollback(True)
+        assert [calls() for _ in range(2)] == [1, 1]
+
+    def test_a_dry_run_makes_nobody_fresh(self, ada: LocalUser, calls: Any) -> None:
+        sync_django_user(ada.data)
+        call_command("clerk_sync", "--dry-run", stdout=StringIO(), stderr=StringIO())
+        assert calls() == 1
+
+    @pytest.mark.parametrize(("age", "expected"), [(0, 0), (100, 0), (299, 0), (301, 1), (100_000, 1)])
+    def test_news_is_as_old_as_clerk_says(
+        self, local_clerk: LocalClerk, ada: LocalUser, calls: Any, age: float, expected: int
+    ) -> None:
+        """USR-12: a message that was tried again for hours does not hide what happened since."""
+        with time_machine.travel(time.time(), tick=False):
+            self.late(local_clerk, ada, age)
+            assert calls() == expected
+
+    def test_it_is_over_in_time(self, local_clerk: LocalClerk, ada: LocalUser, calls: Any) -> None:
+        now = time.time()
+        with time_machine.travel(now, tick=False) as clock:
+            self.late(local_clerk, ada, 200)
+            clock.move_to(now + 98)
+            assert calls() == 0
+            clock.move_to(now + 102)
+            assert calls() == 1
+
+    def test_a_clock_that_is_ahead_makes_nobody_fresh_for_longer(
+        self, local_clerk: LocalClerk, ada: LocalUser, calls: Any
+    ) -> None:
+        """F-20."""
+        now = time.time()
+        with time_machine.travel(now, tick=False) as clock:
+            self.late(local_clerk, ada, -3600)
+            assert calls() == 0
+            clock.move_to(now + 301)
+            assert calls() == 1
+
+    def test_who_is_not_let_in_is_not_fresh(
+        self, local_clerk: LocalClerk, ada: LocalUser, tell: Any, calls: Any
+    ) -> None:
+        """LFC-01: when the ban is lifted unheard, the next sync finds out."""
+        tell("user.updated", local_clerk.update_user(ada, banned=True))
+        local_clerk.update_user(ada, banned=False)
+        assert calls() == 1
+        assert User.objects.get().is_active
+
+    def test_what_changes_nothing_makes_nobody_fresh(
+        self, local_clerk: LocalClerk, ada: LocalUser, tell: Any, calls: Any
+    ) -> None:
+        """USR-12: older news says nothing of now."""
+        old = local_clerk.webhook("user.updated", ada)
+        sync_django_user(local_clerk.update_user(ada, first_name="Augusta").data)
+        assert old.send(Client()).is_taken
+        assert calls() == 1
+
+    def test_news_does_not_hide_what_clerk_has_said_since(
+        self, local_clerk: LocalClerk, ada: LocalUser, tell: Any, calls: Any
+    ) -> None:
+        """F-09, LFC-02: Clerk knew her no more when asked, and a message of before arrives."""
+        tell("user.created", ada)
+        cache.clear()
+        late = local_clerk.webhook("user.updated", local_clerk.update_user(ada, first_name="late"))
+        local_clerk.delete_user(ada)
+        assert calls() == 1
+        assert not User.objects.get().is_active
+        assert late.send(Client()).is_taken
+        assert calls() == 2
+        assert not User.objects.get().is_active
+
+    def test_claims_are_read_all_the_same(
+        self, local_clerk: LocalClerk, ada: LocalUser, tell: Any, settings: Any, client: Client
+    ) -> None:
+        """They may tell what Clerk's user object does not, and cost no call."""
+        settings.CLERK_USER_SOURCE = "claims"
+        settings.CLERK_USER_CLAIMS = {"first_name": "nick"}
+        tell("user.created", ada)
+        token = local_clerk.token(ada, nick="Lovelace", issued_at=time.time() + 2)
+        assert client.get("/required/", headers={"authorization": f"Bearer {token}"}).status_code == 200
+        assert User.objects.get().first_name == "Lovelace"
+
+    def test_a_cache_that_is_away_costs_no_more_than_the_call(
+        self, ada: LocalUser, tell: Any, calls: Any, settings: Any
+    ) -> None:
+        """F-11."""
+        settings.CACHES = {"default": {"BACKEND": "tests.caches.BrokenCache"}}
+        tell("user.created", ada)
+        assert User.objects.get().is_active
+        assert calls() <= 1
 
 
 class TestDjangoSessions:
@@ -157,16 +285,34 @@ class TestComingBack:
         old.refresh_from_db()
         assert (old.is_active, old.clerk_account.clerk_id) == (False, ada.id)
 
-    def test_late_news_of_the_deleted_changes_nothing(self, local_clerk: LocalClerk, ada: LocalUser, tell: Any) -> None:
-        """WHK-05."""
+    @pytest.mark.parametrize("door", FEW, ids=door_id)
+    def test_late_news_of_the_deleted_lets_nobody_in(
+        self, local_clerk: LocalClerk, ada: LocalUser, tell: Any, door: Door
+    ) -> None:
+        """WHK-05, LFC-02: it makes the inactive user that would be there had it come in its turn."""
+        token = local_clerk.token(ada)
         late = local_clerk.webhook("user.updated", local_clerk.update_user(ada, first_name="late"))
-        tell("user.deleted", ada)
+        tell(delete(local_clerk, ada), ada)
+        account = ClerkAccount.objects.get()
+        assert (account.user, account.deleted, account.deactivated, str(account)) == (None, True, True, ada.id)
         for _ in range(2):
             assert late.send(Client()).is_taken
             tell("user.deleted", ada)
-        assert not User.objects.exists()
-        account = ClerkAccount.objects.get()
-        assert (account.user, account.deactivated, str(account)) == (None, True, ada.id)
+            user = User.objects.get()
+            assert (user.first_name, user.is_active, user.has_usable_password()) == ("late", False, False)
+            assert door.verdict(door.send(f"Bearer {token}")) == "403"
+
+    def test_late_news_locks_nobody_in_who_has_privileges(
+        self, local_clerk: LocalClerk, ada: LocalUser, tell: Any
+    ) -> None:
+        """USR-05, LFC-02: neither linked nor deactivated, as in any other order."""
+        root = User.objects.create_superuser("root", "ada@example.com", "old")
+        late = local_clerk.webhook("user.created", ada)
+        tell("user.deleted", ada)
+        assert late.send(Client()).is_taken
+        root.refresh_from_db()
+        assert (root.is_active, root.check_password("old"), User.objects.count()) == (True, True, 1)
+        assert ClerkAccount.objects.get().user is None
 
     def test_a_404_is_no_deletion(self, ada: LocalUser) -> None:
         """F-09: with the key of another instance everybody is unknown, and may come once the right key is there."""
@@ -180,6 +326,52 @@ class TestComingBack:
         for _ in range(2):
             with pytest.raises(UserNotFound):
                 sync_django_user(gone)
-        with pytest.raises(AccountRefused) as caught:
-            sync_django_user(ada.data)
-        assert caught.value.reason == "user-not-found"
+        for news in (ada.data, gone):
+            assert not sync_django_user(news).is_active
+
+
+def still_a_member(auth: ClerkAuth) -> bool:
+    """Ask Clerk itself: what SECURITY.md says of views that cannot wait for a token to expire."""
+    try:
+        found: Any = clerk_client.sdk.users.get_organization_memberships(user_id=auth.user_id or "", limit=100)
+    except (ClerkBaseError, httpx.HTTPError) as error:
+        raise ClerkUnavailable("upstream-unavailable") from error
+    return any(membership.organization.id == auth.org_id for membership in found.data)
+
+
+@pytest.mark.parametrize("door", FEW_DOORWAYS, ids=doorway_id)
+class TestMembership:
+    """LFC-05: rights come from the current token alone."""
+
+    @pytest.fixture
+    def acme(self, local_clerk: LocalClerk, ada: LocalUser) -> LocalOrganization:
+        acme = local_clerk.add_organization(name="Acme")
+        local_clerk.add_member(acme, ada, "org:admin")
+        return acme
+
+    def test_its_end_counts_with_the_next_token(
+        self, local_clerk: LocalClerk, ada: LocalUser, acme: LocalOrganization, door: Doorway
+    ) -> None:
+        session = local_clerk.open_session(ada, organization=acme)
+        now = time.time()
+        with served({"role": "org:admin"}) as visit, time_machine.travel(now, tick=False) as clock:
+            token = f"Bearer {local_clerk.session_token(session, issued_at=now)}"
+            assert visit(door, token).status_code == 200
+            local_clerk.remove_member(acme, ada)
+            clock.move_to(now + 59)
+            assert visit(door, token).status_code == 200
+            renewed = f"Bearer {local_clerk.session_token(session, issued_at=now + 59)}"
+            assert visit(door, renewed).status_code == 403
+            clock.move_to(now + 66)  # the leeway is over, too
+            assert visit(door, token).status_code == 401
+
+    def test_a_view_may_ask_clerk_each_time(
+        self, local_clerk: LocalClerk, ada: LocalUser, acme: LocalOrganization, door: Doorway
+    ) -> None:
+        token = f"Bearer {local_clerk.token(ada, organization=acme)}"
+        with served({"role": "org:admin", "condition": still_a_member}) as visit:
+            assert visit(door, token).status_code == 200
+            local_clerk.remove_member(acme, ada)
+            assert visit(door, token).status_code == 403
+            local_clerk.faults.down()
+            assert visit(door, token).status_code == 503

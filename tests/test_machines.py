@@ -1,7 +1,7 @@
 """
 API keys, M2M tokens and OAuth access tokens: at every door, what Clerk is asked about them, and what is remembered.
 
-Threats: MCH-01, MCH-02, MCH-03, MCH-04, CAC-02, CAC-04, CAC-05, CAC-06, CAC-07, CAC-09, DOS-02, LOG-01.
+Threats: MCH-01, MCH-02, MCH-03, MCH-04, CAC-02, CAC-04, CAC-05, CAC-06, CAC-07, CAC-09, CTX-03, DOS-02, LOG-01.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from django.http import JsonResponse
 from django.test import AsyncClient, Client, RequestFactory
 from django.urls import path
 
-from clerk_views import api, clerk_optional, clerk_required, entries, get_clerk, machines
+from clerk_views import api, calls, clerk_optional, clerk_required, entries, get_clerk, machines
 from clerk_views.authentication import authenticate
 from clerk_views.calls import Budget
 from clerk_views.conf import config
@@ -41,7 +41,7 @@ from clerk_views.testing import LocalClerk, LocalUser
 from clerk_views.testing.minting import new_signing_key
 from clerk_views.values import TOKEN_TYPES
 from clerk_views.visitors import load_user, user_of
-from tests.doors import MIDDLEWARE, REST_FRAMEWORK
+from tests.doors import DOORS, MIDDLEWARE, REST_FRAMEWORK, Door, door_id
 from tests.probes import CountingCache, GarbageCache, KeepingCache, RaisingCache, heard, one_cache, simultaneously
 from tests.requirement_doors import DOORWAYS, FEW_DOORWAYS, Doorway, doorway_id, served
 from tests.serving import gunicorn_serving
@@ -262,8 +262,144 @@ class TestDoors:
 
 
 @pytest.mark.django_db
+@pytest.mark.django_db
+class TestEveryDoor:
+    """MCH-01 to MCH-04 at the doors of sessions, optional ones and plain views behind the middleware included."""
+
+    @pytest.fixture(params=DOORS, ids=door_id)
+    def door(self, request: pytest.FixtureRequest) -> Door:
+        found: Door = request.param
+        return found
+
+    def test_by_default_machines_are_nobody_and_clerk_is_not_asked(
+        self, local_clerk: LocalClerk, ada: LocalUser, door: Door
+    ) -> None:
+        """MCH-01, also for what stands in a cookie."""
+        for kind, make in OPAQUE.values():
+            token = make(local_clerk, ada)
+            for response in (door.send(f"Bearer {token}"), door.send(cookie=f"__session={token}")):
+                assert door.verdict(response) == "nobody", kind
+        assert local_clerk.calls.machine_verifications == 0
+
+    def test_what_is_accepted_comes_in(
+        self, local_clerk: LocalClerk, ada: LocalUser, door: Door, settings: Any
+    ) -> None:
+        """MCH-03: a user's key is his, a machine is nobody's row; and one call for each token."""
+        settings.CLERK_ACCEPTS_TOKEN = "any"
+        tokens = {name: make(local_clerk, ada) for name, (_, make) in MACHINE_TOKENS.items()}
+        for _ in range(2):
+            for name, token in tokens.items():
+                response: Any = door.send(f"Bearer {token}")
+                if "m2m" in name and door.path == "/api/decorated-outside/":
+                    assert response.status_code == 403  # REST framework's own IsAuthenticated wants a user
+                    continue
+                body = response.json()
+                assert (body["status"], body["clerk"]) == ("signed-in", None if "m2m" in name else ada.id)
+        assert local_clerk.calls.machine_verifications == len(OPAQUE)
+
+    def test_refusals_and_outages_are_told_apart(
+        self, local_clerk: LocalClerk, ada: LocalUser, door: Door, settings: Any
+    ) -> None:
+        """MCH-02, MCH-04: what is no token any more is nobody, at one call; what cannot be found out is a 503."""
+        settings.CLERK_ACCEPTS_TOKEN = ["session_token", "api_key"]
+        revoked, unknown = local_clerk.create_api_key(ada), local_clerk.create_api_key(ada)
+        local_clerk.revoke_machine_token(revoked)
+        for token in (revoked, f"ak_{uuid.uuid4().hex}"):
+            assert [door.verdict(door.send(f"Bearer {token}")) for _ in range(2)] == ["nobody"] * 2
+        assert local_clerk.calls.machine_verifications == 2
+        local_clerk.faults.down()
+        response = door.send(f"Bearer {unknown}")
+        assert (response.status_code, "Retry-After" in response) == (503, True)
+        local_clerk.faults.clear()
+        api.get_api(config())._calls = calls.Calls(local_clerk.url, "CLERK_SECRET_KEY")  # the pause is over
+        assert door.verdict(door.send(f"Bearer {unknown}")) == ada.id
+
+    def test_junk_costs_what_it_must(self, local_clerk: LocalClerk) -> None:
+        """MCH-02: ten thousand of bad shape no call at all, ten thousand times the same one call."""
+        view = clerk_required(accepts_token="api_key")(_whose)
+
+        def status(token: str) -> int:
+            return int(view(RequestFactory().get("/", headers={"authorization": f"Bearer {token}"})).status_code)
+
+        assert {status(f"ak_{number}.junk") for number in range(10_000)} == {401}
+        assert local_clerk.calls.total == 0
+        assert {status(JUNK) for _ in range(10_000)} == {401}
+        assert local_clerk.calls.machine_verifications == local_clerk.calls.total == 1
+
+
+class TestAcceptsToken:
+    """Protocol, section 14, "acceptsToken"; its rows by number. MCH-01."""
+
+    #: What is accepted, what is brought (see TOKENS; "junk" is an opaque token that Clerk does not know, "broken" a JWT
+    #: whose signature does not hold), and what comes of it: the reason, None for signed in, and the token's kind. Where
+    #: nothing is brought and sessions count, the cookies have the word, and here there are none.
+    ROWS: dict[str, tuple[tuple[str, ...], str | None, str | None, str | None]] = {
+        "14-row-1 session": (("session_token",), "session", None, "session_token"),
+        "14-row-1 opaque": (("session_token",), "api-key", "token-invalid", None),
+        "14-row-1 opaque m2m": (("session_token",), "m2m", "token-invalid", None),
+        "14-row-1 opaque oauth": (("session_token",), "oauth", "token-invalid", None),
+        "14-row-1 jwt": (("session_token",), "m2m-jwt", "token-type-mismatch", None),
+        "14-row-1 oauth jwt": (("session_token",), "oauth-jwt", "token-type-mismatch", None),
+        "14-row-1 nothing": (("session_token",), None, "dev-browser-missing", None),
+        "14-row-2 session": (("api_key",), "session", "token-type-mismatch", "api_key"),
+        "14-row-2 session for m2m": (("m2m_token",), "session", "token-type-mismatch", "m2m_token"),
+        "14-row-2 another": (("api_key",), "m2m", "token-type-mismatch", "api_key"),
+        "14-row-2 another jwt": (("m2m_token",), "oauth-jwt", "token-type-mismatch", "m2m_token"),
+        "14-row-2 another for oauth": (("oauth_token",), "api-key", "token-type-mismatch", "oauth_token"),
+        "14-row-2 nothing": (("api_key",), None, "No token in header", "api_key"),
+        "14-row-2 nothing for oauth": (("oauth_token",), None, "No token in header", "oauth_token"),
+        "14-row-2 its own": (("api_key",), "api-key", None, "api_key"),
+        "14-row-2 its own jwt": (("m2m_token",), "m2m-jwt", None, "m2m_token"),
+        "14-row-2 its own, bad": (("api_key",), "junk", "token-invalid", "api_key"),
+        "14-row-2 its own jwt, bad": (("m2m_token",), "broken", "token-verification-failed", "m2m_token"),
+        "14-row-3 session": (("session_token", "api_key"), "session", None, "session_token"),
+        "14-row-3 session not listed": (("m2m_token", "api_key"), "session", "token-type-mismatch", None),
+        "14-row-3 machine": (("session_token", "api_key"), "api-key", None, "api_key"),
+        "14-row-3 machine not listed": (("session_token", "api_key"), "oauth", "token-type-mismatch", None),
+        "14-row-3 machine not listed, jwt": (("m2m_token", "api_key"), "oauth-jwt", "token-type-mismatch", None),
+        "14-row-3 nothing": (("session_token", "api_key"), None, "dev-browser-missing", None),
+        "14-row-3 nothing, no session": (("m2m_token", "api_key"), None, "token-type-mismatch", None),
+        "14-row-3 listed, bad": (("m2m_token", "api_key"), "junk", "token-invalid", None),
+        "14-row-4 session": (TOKEN_TYPES, "session", None, "session_token"),
+        **{
+            f"14-row-4 {name}": (TOKEN_TYPES, name, None, kind)
+            for name, (kind, _) in TOKENS.items()
+            if name != "session"
+        },
+        "14-row-4 nothing": (TOKEN_TYPES, None, "dev-browser-missing", None),
+    }
+
+    @pytest.mark.parametrize(("accepts", "brought", "reason", "kind"), ROWS.values(), ids=list(ROWS))
+    def test_row(
+        self,
+        local_clerk: LocalClerk,
+        ada: LocalUser,
+        accepts: tuple[str, ...],
+        brought: str | None,
+        reason: str | None,
+        kind: str | None,
+    ) -> None:
+        token = {None: None, "junk": JUNK}.get(brought, "")
+        if token == "":
+            name = "m2m-jwt" if brought == "broken" else str(brought)
+            token = TOKENS[name][1](local_clerk, ada) + ("x" * 4 if brought == "broken" else "")
+        request = RequestFactory().get("/") if token is None else request_with(token)
+        for early in (True, False):
+            state = authenticate(request, accepts=accepts, early=early)
+            assert (state.reason, state.token_type, state.is_signed_in) == (reason, kind, reason is None)
+            assert state.auth.token_type == (kind if reason is None else None)
+        if reason in ("token-type-mismatch", "No token in header"):
+            assert local_clerk.calls.machine_verifications == 0
+
+    def test_each_door_hears_of_its_own_kind(self, local_clerk: LocalClerk) -> None:
+        request = request_with(JUNK)
+        kinds = [authenticate(request, accepts=(kind,)).token_type for kind in ("api_key", "m2m_token", "api_key")]
+        assert kinds == ["api_key", "m2m_token", "api_key"]
+
+
 class TestWhatAViewSees:
     def test_an_api_key_of_a_user(self, local_clerk: LocalClerk, ada: LocalUser) -> None:
+        """14-kinds-row-1."""
         token = local_clerk.create_api_key(ada, ["a", "b"], claims={"tenant": "x", "sub": "user_z"}, expires_in=3600)
         auth = state_of(token).auth
         assert (auth.is_authenticated, auth.status, auth.reason) == (True, "signed-in", None)
@@ -284,6 +420,7 @@ class TestWhatAViewSees:
 
     @pytest.mark.parametrize("jwt", [False, True])
     def test_an_m2m_token(self, local_clerk: LocalClerk, jwt: bool) -> None:
+        """14-kinds-row-3."""
         machine = local_clerk.add_machine("mailer")
         auth = state_of(local_clerk.m2m_token(machine, ["a"], claims={"x": 1}, jwt=jwt)).auth
         assert (auth.token_type, auth.machine_id, auth.user_id) == ("m2m_token", machine.id, None)
@@ -292,6 +429,7 @@ class TestWhatAViewSees:
 
     @pytest.mark.parametrize("jwt", [False, True])
     def test_an_oauth_token(self, local_clerk: LocalClerk, ada: LocalUser, jwt: bool) -> None:
+        """14-kinds-row-2."""
         auth = state_of(local_clerk.oauth_token(ada, ["email", "a"], client_id="client_1", jwt=jwt)).auth
         assert (auth.token_type, auth.user_id, auth.machine_id) == ("oauth_token", ada.id, None)
         assert (auth.scopes, auth.claims["client_id"]) == (("email", "a"), "client_1")
@@ -594,6 +732,7 @@ class TestWhatClerkSays:
             ("m2m_token", "/m2m_tokens/verify", "token"),
             ("oauth_token", "/oauth_applications/access_tokens/verify", "access_token"),
         ],
+        ids=["14-verify-row-1", "14-verify-row-2", "14-verify-row-3"],
     )
     def test_it_is_asked_as_clerk_wants_it(
         self, local_clerk: LocalClerk, token_type: str, path: str, member: str
@@ -652,6 +791,7 @@ class TestWhatClerkSays:
 
     @pytest.mark.parametrize("members", REFUSED.values(), ids=list(REFUSED))
     def test_refused(self, local_clerk: LocalClerk, members: dict[str, Any]) -> None:
+        """14-answers-row-1: unlike Clerk's JavaScript SDK, which looks at no flag."""
         local_clerk.respond("/api_keys/verify", answer(**members))
         assert asked(JUNK) == "token-invalid"
         assert asked(JUNK) == "token-invalid"
@@ -683,6 +823,7 @@ class TestWhatClerkSays:
 
     @pytest.mark.parametrize("status", [400, 404, 410, 422])
     def test_definite_refusals(self, local_clerk: LocalClerk, status: int) -> None:
+        """14-answers-row-3."""
         local_clerk.faults.status(status)
         assert asked(JUNK) == "token-invalid"
         local_clerk.faults.clear()
@@ -691,6 +832,7 @@ class TestWhatClerkSays:
 
     @pytest.mark.parametrize("status", [204, 301, 401, 402, 403, 405, 408, 409, 413, 418, 429, 500, 502, 503, 504])
     def test_refusals_that_say_nothing_of_the_token(self, local_clerk: LocalClerk, status: int) -> None:
+        """MCH-04, 14-answers-row-2 (about our key) and 14-answers-row-4."""
         local_clerk.faults.status(status)
         with pytest.raises(ClerkUnavailable) as caught:
             asked(JUNK)
@@ -829,7 +971,7 @@ class TestMemory:
         local_clerk.update_machine_token(token, claims={"email": "canary@example.com"}, name="canary")
         assert state_of(token).is_signed_in
         stored = repr(CountingCache.stored)
-        assert len(CountingCache.stored) == 2
+        assert len(CountingCache.stored) == 3
         for secret in (token, ada.id, "mch_1", "canary", "read", local_clerk.secret_key):
             assert secret not in stored
         assert all(re.fullmatch(r"[A-Za-z0-9:._-]{1,200}", key) for _, key in CountingCache.operations)
@@ -937,6 +1079,51 @@ class TestMemory:
         monkeypatch.setattr(api.get_api(config())._token_flood, "window", 0.0)  # as if it were over
         assert asked(f"ak_{uuid.uuid4().hex}") == "token-invalid"
 
+    @pytest.mark.parametrize("heard_from", ["the verdict", "the note"])
+    def test_what_was_good_in_another_process_is_spared_too(self, local_clerk: LocalClerk, heard_from: str) -> None:
+        """I6: a process that has never asked Clerk itself about the token must not shut it out."""
+        good = local_clerk.create_api_key("user_1")
+        key = machines._Question(good, "api_key", config(), Budget(5)).entry.key
+        assert asked(good).subject == "user_1"
+        machines._good.start_anew()  # as in a process of its own
+        if heard_from == "the verdict":
+            assert asked(good).subject == "user_1"
+            caches["default"].delete(f"{key}:good")
+        for _ in range(api.MAX_REFUSED_TOKENS):
+            asked(f"ak_{uuid.uuid4().hex}")
+        with time_machine.travel(time.time() + machines.VERDICT_LIFETIME + 1, tick=True):
+            assert asked(good).subject == "user_1"
+        assert local_clerk.calls.machine_verifications == 2 + api.MAX_REFUSED_TOKENS
+
+    def test_that_it_was_good_is_kept_as_long_as_it_can_be(self, local_clerk: LocalClerk, settings: Any) -> None:
+        settings.CACHES = one_cache(CountingCache, LOCATION=uuid.uuid4().hex)
+        lasting, brief = local_clerk.create_api_key("user_1"), local_clerk.create_api_key("user_2", expires_in=100)
+        now = time.time()
+        with time_machine.travel(now, tick=False) as clock:
+            questions = [machines._Question(token, "api_key", config(), Budget(5)) for token in (lasting, brief)]
+            for token in (lasting, brief):
+                asked(token)
+            machines._good.start_anew()
+            assert [question.was_good() for question in questions] == [True, True]
+            clock.move_to(now + 102)
+            assert [question.was_good() for question in questions] == [True, False]
+            clock.move_to(now + machines.GOOD_LIFETIME + 1)
+            assert [question.was_good() for question in questions] == [False, False]
+
+    def test_what_was_good_and_is_refused_is_spared_no_more(self, local_clerk: LocalClerk) -> None:
+        """I6: nor does anybody make his junk known by writing into the cache (CAC-04)."""
+        token = local_clerk.create_api_key("user_1")
+        question = machines._Question(token, "api_key", config(), Budget(5))
+        assert asked(token).subject == "user_1"
+        assert question.was_good()
+        local_clerk.revoke_machine_token(token)
+        with time_machine.travel(time.time() + machines.VERDICT_LIFETIME + 1, tick=True):
+            assert asked(token) == "token-invalid"
+        assert not question.was_good()
+        for forged in ("good", "good x", 5, question.entry.sealed("bad")):
+            caches["default"].set(f"{question.entry.key}:good", forged)
+            assert not question.was_good()
+
 
 class ForgetfulCache(GarbageCache):
     """Says that somebody else was first, and then does not know who."""
@@ -1039,11 +1226,16 @@ class TestManyAtOnce:
 
     @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs Linux")
     def test_file_descriptors_stay_flat(self, local_clerk: LocalClerk) -> None:
+        """CTX-03: over ten thousand calls, good and bad."""
         asked(JUNK)
         before = len(os.listdir("/proc/self/fd"))
-        for _ in range(60):
-            assert asked(local_clerk.create_api_key("user_1")).subject == "user_1"
-            assert asked(f"ak_{uuid.uuid4().hex}") == "token-invalid"
+        settings, tokens = config(), [local_clerk.create_api_key("user_1"), JUNK]
+        local_clerk.calls.reset()
+        for number in range(10_000):
+            question = machines._Question(tokens[number % 2], "api_key", settings, Budget(5))
+            machines._good.put(question.entry.key, True)  # else a flood of junk would be cut off
+            assert question._fetch().subject == (None if number % 2 else "user_1")
+        assert local_clerk.calls.machine_verifications == 10_000
         assert len(os.listdir("/proc/self/fd")) <= before + 1
 
 
@@ -1197,6 +1389,7 @@ class TestJwts:
             state_of(local_clerk.m2m_token("mch_1", jwt=True))
 
     def test_what_is_no_jwt_is_a_session_token_if_anything(self, local_clerk: LocalClerk) -> None:
+        """14-kinds-row-4."""
         for token in ("e30.e30.x", "a.b.c", "x" * 40, "e30.W10.AAAA", "W10.e30.AAAA"):
             assert state_of(token, ("m2m_token", "oauth_token")).reason == "token-type-mismatch"
 

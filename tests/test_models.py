@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
@@ -12,6 +15,7 @@ from django.test import Client
 from django.urls import reverse
 
 from clerk_views.models import ClerkAccount
+from clerk_views.profiles import DELETED
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("local_clerk")]
 
@@ -25,6 +29,17 @@ def user() -> Any:
 
 def test_migrations_are_complete() -> None:
     call_command("makemigrations", "clerk_views", check=True, dry_run=True, verbosity=0)
+
+
+def test_deletions_of_before_are_told_apart(user: Any) -> None:
+    """LFC-02: they stood in place of the time of the last change."""
+    ClerkAccount.objects.create(user=user, clerk_id="user_1", clerk_updated_at=DELETED, deactivated=True)
+    ClerkAccount.objects.create(clerk_id="user_2", clerk_updated_at=5)
+    migration = import_module("clerk_views.migrations.0004_deletions")
+    migration._tell_deletions_apart(apps, SimpleNamespace(connection=connection))
+    told = dict(ClerkAccount.objects.values_list("clerk_id", "deleted"))
+    times = dict(ClerkAccount.objects.values_list("clerk_id", "clerk_updated_at"))
+    assert (told, times) == ({"user_1": True, "user_2": False}, {"user_1": None, "user_2": 5})
 
 
 def test_one_user_one_clerk_id(user: Any) -> None:

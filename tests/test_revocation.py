@@ -139,6 +139,26 @@ def test_an_ended_session_is_refused_at_once_at_every_door(local_clerk: LocalCle
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("door", DOORS, ids=door_id)
+def test_a_token_that_may_outlive_the_note_is_refused_at_every_door(
+    local_clerk: LocalClerk, settings: Any, door: Door
+) -> None:
+    """LFC-03: else it would be good again once the note is gone. Clerk mints tokens for ten years on request."""
+    ada = local_clerk.add_user(email="ada@example.com")
+    longest, longer = (local_clerk.token(ada, expires_in=LONGEST_TOKEN_LIFE + more) for more in (0, 1))
+    for bearer in (longest, longer):
+        assert door.verdict(door.send(f"Bearer {bearer}")) == ada.id
+    settings.CLERK_CHECK_REVOKED_SESSIONS = True
+    assert door.verdict(door.send(f"Bearer {longest}")) == ada.id
+    for _ in range(2):
+        refused = door.send(f"Bearer {longer}")
+        assert door.verdict(refused) in ("nobody", "401")
+        assert door.verdict(door.send(cookie=f"__session={longer}")) == "nobody"
+    if door.kind == "required":
+        assert refused.json()["code"] == "session-token-too-long-lived"  # type: ignore[attr-defined]
+
+
+@pytest.mark.django_db
 def test_it_costs_one_round_trip_and_only_where_asked_for(
     local_clerk: LocalClerk, settings: Any, operations: list[Any]
 ) -> None:

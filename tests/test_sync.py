@@ -484,6 +484,15 @@ class TestTrouble:
         user = sync_django_user({**body, "username": "countess", "first_name": "Augusta", "updated_at": 2})
         assert (user.username, user.first_name) == (name, first_name)
 
+    def test_a_rival_who_brings_late_news_of_the_deleted_is_found(self) -> None:
+        """F-18, LFC-02."""
+        body = user_body(updated_at=1)
+        with pytest.raises(UserNotFound):
+            sync_django_user({"id": body["id"], "object": "user", "deleted": True})
+        with Rival(lambda: sync_django_user({**body, "first_name": "newer", "updated_at": 2})):
+            user = sync_django_user(body)
+        assert (User.objects.get(), user.first_name, user.is_active) == (user, "newer", False)
+
     def test_an_account_that_vanishes_meanwhile_is_made_anew(self) -> None:
         body = user_body(updated_at=1)
         sync_django_user(body)

@@ -14,6 +14,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -23,18 +24,22 @@ from asgiref.sync import async_to_sync
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection, connections
+from django.db.models.signals import post_save, pre_save
 from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
 from clerk_views import webhooks
+from clerk_views.accounts import sync_django_user
 from clerk_views.conf import config
 from clerk_views.models import ClerkAccount, ClerkWebhookMessage
 from clerk_views.revocation import is_revoked
 from clerk_views.signals import clerk_user_synced, clerk_webhook_received
+from clerk_views.sync import rank_of
 from clerk_views.testing import LocalClerk, LocalUser
 from clerk_views.testing.webhooks import LocalWebhook, new_webhook_secret
 from tests.conftest import World
+from tests.elsewhere import run_elsewhere
 
 pytestmark = pytest.mark.django_db
 
@@ -107,6 +112,18 @@ def send(world: World, method: str, body: bytes = b"", **headers: str) -> HttpRe
     return response
 
 
+def everything() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return all columns of all users and accounts, but for keys and what says when something was done."""
+    passing = {"id", "date_joined", "synced_at", "password"}
+    users, accounts = (
+        [{name: value for name, value in row.items() if name not in passing} for row in model.objects.values()]
+        for model in (User, ClerkAccount)
+    )
+    for account in accounts:
+        account["user_id"] = account["user_id"] and User.objects.get().pk == account["user_id"]
+    return users, accounts
+
+
 def nobody_noticed() -> bool:
     return not User.objects.exists() and not ClerkWebhookMessage.objects.exists()
 
@@ -148,6 +165,98 @@ class TestTaking:
         assert local_clerk.send_webhook(client, event_type, data, unheard_of={"a": [1]}).status_code == 204
         assert [(sent["event_type"], sent["data"]) for sent in heard] == [(event_type, data)]
         assert not User.objects.exists()
+
+    #: Protocol, section 16: the families that change nobody here, with what such an event looks like.
+    FAMILIES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+        "16-session": (
+            ("session.created", "session.ended", "session.removed", "session.revoked"),
+            {"id": "sess_1", "object": "session", "user_id": "user_1", "status": "ended", "user": None},
+        ),
+        "16-organization": (
+            ("organization.created", "organization.updated"),
+            {"id": "org_1", "object": "organization", "name": "Acme", "slug": "acme", "created_by": "user_1"},
+        ),
+        "16-organization, deleted": (
+            ("organization.deleted",),
+            {"id": "org_1", "object": "organization", "slug": "acme", "deleted": True},
+        ),
+        "16-organizationMembership": (
+            tuple(f"organizationMembership.{what}" for what in ("created", "updated", "deleted")),
+            {
+                "id": "orgmem_1",
+                "object": "organization_membership",
+                "role": "org:admin",
+                "permissions": ["org:sys_profile:manage"],
+                "public_metadata": {},
+                "organization": {"id": "org_1", "slug": "acme"},
+                "public_user_data": {"user_id": "user_1", "identifier": "ada@example.com", "first_name": "Ada"},
+            },
+        ),
+        "16-organizationInvitation": (
+            tuple(f"organizationInvitation.{what}" for what in ("created", "revoked", "accepted")),
+            {
+                "id": "orginv_1",
+                "object": "organization_invitation",
+                "email_address": "a@b.example",
+                "user_id": "user_1",
+            },
+        ),
+        "16-organizationDomain": (
+            tuple(f"organizationDomain.{what}" for what in ("created", "updated", "deleted")),
+            {"id": "orgdmn_1", "object": "organization_domain", "name": "example.com", "organization_id": "org_1"},
+        ),
+        "16-role": (
+            tuple(f"role.{what}" for what in ("created", "updated", "deleted")),
+            {"id": "role_1", "object": "role", "key": "org:admin", "permissions": []},
+        ),
+        "16-permission": (
+            tuple(f"permission.{what}" for what in ("created", "updated", "deleted")),
+            {"id": "perm_1", "object": "permission", "key": "org:invoices:create"},
+        ),
+        "16-email": (("email.created",), {"id": "ema_1", "object": "email", "to_email_address": "ada@example.com"}),
+        "16-sms": (("sms.created",), {"id": "sms_1", "object": "sms_message", "to_phone_number": "+15550100"}),
+        "16-waitlistEntry": (
+            ("waitlistEntry.created", "waitlistEntry.updated"),
+            {"id": "wle_1", "object": "waitlist_entry", "email_address": "ada@example.com", "status": "pending"},
+        ),
+        "16-paymentAttempt": (
+            ("paymentAttempt.created", "paymentAttempt.updated"),
+            {"id": "cpay_1", "object": "commerce_payment_attempt", "payer": {"user_id": "user_1"}, "status": "paid"},
+        ),
+        "16-subscription": (
+            tuple(f"subscription.{what}" for what in ("created", "updated", "active", "pastDue")),
+            {"id": "csub_1", "object": "commerce_subscription", "payer": {"user_id": "user_1"}, "status": "active"},
+        ),
+        "16-subscriptionItem": (
+            tuple(f"subscriptionItem.{what}" for what in ("updated", "active", "canceled", "upcoming", "ended")),
+            {"id": "csub_item_1", "object": "commerce_subscription_item", "plan": {"slug": "pro"}},
+        ),
+    }
+
+    @pytest.mark.parametrize(("types", "data"), FAMILIES.values(), ids=list(FAMILIES))
+    def test_every_family_is_taken_told_once_and_changes_nobody(
+        self, each_world: World, local_clerk: LocalClerk, heard: list[Any], types: tuple[str, ...], data: dict[str, Any]
+    ) -> None:
+        """WHK-08, WHK-03."""
+        sync_django_user(local_clerk.add_user(id="user_1", email="ada@example.com", first_name="Ada").data)
+        before = everything()
+        for event_type in types:
+            message = local_clerk.webhook(event_type, data)
+            assert [message.send(each_world.client).status_code for _ in range(2)] == [204, 204]
+        assert [(sent["event_type"], sent["data"]) for sent in heard] == [(event_type, data) for event_type in types]
+        assert everything() == before
+
+    @pytest.mark.parametrize("event_type", ["user.created", "user.updated", "user.deleted"], ids="16-{}".format)
+    def test_the_family_of_users_changes_one(
+        self, client: Client, local_clerk: LocalClerk, ada: LocalUser, heard: list[Any], event_type: str
+    ) -> None:
+        sync_django_user(ada.data)
+        local_clerk.update_user(ada, first_name="Augusta")
+        assert local_clerk.send_webhook(client, event_type, ada).is_taken
+        [user] = User.objects.all()
+        is_deleted = event_type == "user.deleted"
+        assert (user.first_name, user.is_active) == ("Ada" if is_deleted else "Augusta", not is_deleted)
+        assert [sent["event_type"] for sent in heard] == [event_type]
 
     @pytest.mark.parametrize("event_type", ["user.created", "user.updated", "user.deleted", "session.revoked"])
     @pytest.mark.parametrize("data", [{}, None, [], "text", {"id": 5}, {"id": "../x"}, {"id": ""}], ids=repr)
@@ -490,22 +599,95 @@ class TestOrder:
         user = User.objects.get()
         assert (user.first_name, user.is_active) == ("Countess", False)
 
-    @pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
-    def test_the_deleted_stay_so(
-        self, client: Client, local_clerk: LocalClerk, ada: LocalUser, order: tuple[int, ...]
+    @pytest.mark.parametrize("before", ["unknown", "known", "known and locked", "linked by address", "staff"])
+    def test_every_order_of_a_whole_life_ends_alike(
+        self, client: Client, local_clerk: LocalClerk, ada: LocalUser, before: str
     ) -> None:
-        """LFC-02: also where the deletion is the first that is heard of a user."""
+        """LFC-02: also where the deletion is the first that is heard of a user, who stays out whatever comes later."""
+        known = dict(ada.data)
+        messages = [local_clerk.webhook("user.created", ada)]
+        for change in ({"first_name": "Augusta", "username": "augusta"}, {"first_name": "Countess", "last_name": "L"}):
+            messages.append(local_clerk.webhook("user.updated", local_clerk.update_user(ada, **change)))
+        local_clerk.delete_user(ada)
+        messages.append(local_clerk.webhook("user.deleted", ada))
+        ends = []
+        for order in itertools.permutations(messages):
+            if before.startswith("known"):
+                sync_django_user(known)
+                User.objects.update(is_active=before == "known")
+            elif before != "unknown":
+                User.objects.create_user("local", "ada@example.com", "old", is_staff=before == "staff")
+            assert {message.send(client).status_code for message in order} == {204}
+            ends.append(everything())
+            User.objects.all().delete()
+            ClerkAccount.objects.all().delete()
+            ClerkWebhookMessage.objects.all().delete()
+        assert len(ends) == 24
+        assert all(end == ends[0] for end in ends)
+        [user], [account] = ends[0]
+        assert (account["clerk_id"], account["deleted"]) == (ada.id, True)
+        if before == "staff":
+            assert (user["first_name"], user["is_active"], account["user_id"]) == ("", True, None)
+        else:
+            assert (user["first_name"], user["last_name"], user["is_active"]) == ("Countess", "L", False)
+            assert user["username"] == ("local" if before == "linked by address" else "augusta")
+
+    @pytest.mark.parametrize("timestamp", ["its own", 5, None, "5", True, -1, 2**42, 1.5], ids=repr)
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=str)
+    def test_of_two_changes_of_the_same_time_the_later_message_counts(
+        self, client: Client, local_clerk: LocalClerk, ada: LocalUser, timestamp: Any, order: tuple[int, ...]
+    ) -> None:
+        """USR-12: the message's own time decides, and its text where that is the same or not told."""
         messages = [
-            local_clerk.webhook("user.created", ada),
-            local_clerk.webhook("user.updated", local_clerk.update_user(ada, first_name="Augusta")),
-            local_clerk.webhook("user.deleted", ada),
+            local_clerk.webhook("user.updated", local_clerk.update_user(ada, first_name=name, updated_at=6000))
+            for name in ("first", "second")
         ]
-        assert {messages[number].send(client).status_code for number in order} == {204}
-        assert not User.objects.filter(is_active=True).exists()
-        account = ClerkAccount.objects.get()
-        assert (account.clerk_id, account.deactivated) == (ada.id, True)
-        if order[0] == 2:
-            assert (account.user, User.objects.count()) == (None, 0)
+        if timestamp != "its own":
+            messages = [
+                signed(message, json.dumps({**json.loads(message.body), "timestamp": timestamp}).encode())
+                for message in messages
+            ]
+        for number in order:
+            assert messages[number].send(client).is_taken
+        ranks = [rank_of(5 if timestamp == 5 else 0, message.body) for message in messages]
+        expected = "second" if timestamp == "its own" or ranks[1] > ranks[0] else "first"
+        assert User.objects.get().first_name == expected
+
+    def test_what_clerk_says_when_asked_is_newer_than_a_message_of_the_same_change(
+        self, client: Client, local_clerk: LocalClerk, ada: LocalUser
+    ) -> None:
+        """USR-12."""
+        late = local_clerk.webhook("user.updated", local_clerk.update_user(ada, first_name="first", updated_at=6000))
+        sync_django_user(local_clerk.update_user(ada, first_name="second", updated_at=6000).data)
+        assert late.send(client).is_taken
+        assert User.objects.get().first_name == "second"
+        sync_django_user(local_clerk.update_user(ada, first_name="third", updated_at=6000).data)
+        assert User.objects.get().first_name == "third"
+
+    @pytest.mark.django_db(transaction=True)
+    def test_late_news_at_the_same_moment_makes_one_user(self, local_clerk: LocalClerk, ada: LocalUser) -> None:
+        """LFC-02: of somebody who was deleted unseen, there is a row to take, and one takes it."""
+        messages = [
+            local_clerk.webhook("user.updated", local_clerk.update_user(ada, first_name=name)) for name in "abcd"
+        ]
+        assert local_clerk.send_webhook(Client(), "user.deleted", ada).is_taken
+        barrier = threading.Barrier(len(messages))
+
+        def deliver(message: LocalWebhook) -> None:
+            try:
+                barrier.wait(20)
+                while not message.send(Client()).is_taken:
+                    pass
+            finally:
+                connections.close_all()
+
+        threads = [threading.Thread(target=deliver, args=[message]) for message in messages]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        user = User.objects.get()
+        assert (user.first_name, user.is_active, ClerkAccount.objects.get().user) == ("d", False, user)
 
     @pytest.mark.django_db(transaction=True)
     def test_a_user_created_and_deleted_at_the_same_moment_is_deleted(
@@ -591,6 +773,46 @@ class TestOutage:
             clerk_webhook_received.disconnect(receiver)
         assert ClerkWebhookMessage.objects.count() == 1
 
+    @pytest.mark.parametrize(
+        "raised", [ValueError, UnicodeError, KeyError, RuntimeError], ids=lambda kind: kind.__name__
+    )
+    @pytest.mark.parametrize("signal", [pre_save, post_save], ids=["pre_save", "post_save"])
+    @pytest.mark.parametrize("end", ["created", "banned", "deleted"])
+    def test_what_fails_in_the_projects_own_code_is_taken_back_and_sent_again(
+        self,
+        local_clerk: LocalClerk,
+        ada: LocalUser,
+        heard: list[Any],
+        raised: type[Exception],
+        signal: Any,
+        end: str,
+    ) -> None:
+        """WHK-07: whatever it raises. A message that is noted without its effect would be lost, a ban with it."""
+        client = Client(raise_request_exception=False)
+        message = local_clerk.webhook("user.created", ada)
+        if end != "created":
+            message.send(client)
+        if end == "banned":
+            message = local_clerk.webhook("user.updated", local_clerk.update_user(ada, banned=True))
+        elif end == "deleted":
+            message = local_clerk.webhook("user.deleted", ada)
+        heard.clear()
+
+        def broken(**sent: Any) -> None:
+            raise raised("the project's own mistake")
+
+        signal.connect(broken, sender=User)
+        try:
+            assert message.send(client).status_code == 500
+        finally:
+            signal.disconnect(broken, sender=User)
+        assert heard == []
+        assert not ClerkWebhookMessage.objects.filter(message_id=message.id).exists()
+        assert User.objects.filter(is_active=True).count() == (0 if end == "created" else 1)
+        assert [message.send(client).status_code for _ in range(2)] == [204, 204]
+        assert User.objects.get().is_active == (end == "created")
+        assert len(heard) == 1
+
     def test_receivers_are_called_when_all_is_stored(
         self, client: Client, created: LocalWebhook, settings: Any, transactional_db: None
     ) -> None:
@@ -610,6 +832,113 @@ class TestOutage:
             clerk_webhook_received.disconnect(receiver)
             clerk_user_synced.disconnect(receiver)
         assert open_transactions == [False, False]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="needs a database whose connections can be ended")
+@pytest.mark.parametrize("event", ["created", "updated", "deleted"])
+class TestKilled:
+    """WHK-07, F-28: PostgreSQL ends the connection in the midst of a message, once; one effect after the retry."""
+
+    @pytest.fixture
+    def kill(self) -> Iterator[Callable[[], None]]:
+        """``kill()``: end the connection that the test works on, as an administrator or a crash does."""
+        other = connection.copy()
+
+        def end() -> None:
+            with other.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.connection.info.backend_pid])
+                assert cursor.fetchone() == (True,)
+
+        yield end
+        other.close()
+
+    @pytest.fixture
+    def synced(self) -> Iterator[list[Any]]:
+        """What receivers of ``clerk_user_synced`` were told."""
+        synced: list[Any] = []
+
+        def receiver(**sent: Any) -> None:
+            synced.append(sent)
+
+        clerk_user_synced.connect(receiver)
+        yield synced
+        clerk_user_synced.disconnect(receiver)
+
+    @pytest.fixture
+    def deliver(self, event: str, local_clerk: LocalClerk, heard: list[Any], synced: list[Any]) -> Callable[[Any], int]:
+        """
+        ``deliver(around)``: send news of a user inside this context, then again; return how the first time ended.
+
+        The user is known, unless the news is that he was created.
+        """
+
+        def deliver(around: AbstractContextManager[Any]) -> int:
+            ada = local_clerk.add_user(first_name="Ada")
+            if event != "created":
+                assert local_clerk.send_webhook(Client(), "user.created", ada).is_taken
+                local_clerk.update_user(ada, banned=True, first_name="Augusta")
+            message = local_clerk.webhook(f"user.{event}", ada)
+            for told in (heard, synced):
+                told.clear()
+            with around:
+                status = message.send(Client()).status_code
+            connection.close()  # as Django does when a request ends
+            if status != 204:
+                assert not ClerkWebhookMessage.objects.filter(message_id=message.id).exists()
+                assert (heard, synced) == ([], [])
+            assert [message.send(Client()).status_code for _ in range(2)] == [204, 204]
+            user = User.objects.select_related("clerk_account").get(clerk_account__clerk_id=ada.id)
+            assert user.is_active == (event == "created")
+            assert (user.first_name == "Augusta") == (event == "updated")
+            assert user.clerk_account.deleted == (event == "deleted")
+            assert ClerkWebhookMessage.objects.filter(message_id=message.id).count() == 1
+            assert (len(heard), len(synced)) == (1, 1)
+            return status
+
+        return deliver
+
+    def test_at_each_statement(self, deliver: Callable[[Any], int], kill: Callable[[], None]) -> None:
+        for last in itertools.count(1):
+            seen: list[str] = []
+
+            def wrapper(execute: Any, sql: str, *arguments: Any, seen: list[str] = seen, last: int = last) -> Any:
+                seen.append(sql)
+                if len(seen) == last:
+                    kill()
+                return execute(sql, *arguments)
+
+            status = deliver(connection.execute_wrapper(wrapper))
+            if len(seen) < last:
+                break
+            assert status == 503, seen
+        assert status == 204
+        assert last > 5
+
+    def test_at_the_commit(
+        self, deliver: Callable[[Any], int], kill: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        database: Any = connections["default"]
+        commit = database._commit
+
+        def killed() -> None:
+            kill()
+            commit()
+
+        @contextmanager
+        def around() -> Iterator[None]:
+            with monkeypatch.context() as patch:
+                patch.setattr(database, "_commit", killed)
+                yield
+
+        assert deliver(around()) == 503
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="is itself on another database")
+def test_on_postgresql(postgresql: str) -> None:
+    """WHK-03, WHK-05, WHK-07: with real kills, and real rivals."""
+    classes = (f"tests/test_webhooks.py::{name}" for name in ("TestKilled", "TestOnce", "TestOrder"))
+    run_elsewhere(*classes, CLERK_VIEWS_TEST_DATABASE="postgresql")
 
 
 class TestRequests:

@@ -113,6 +113,15 @@ class LocalWebhook:
             connection.close()
 
 
+_last_moment = [0]
+
+
+def _next_moment() -> int:
+    """Return the time in milliseconds, later than that of the event before: what came first must be told from it."""
+    _last_moment[0] = max(now_ms(), _last_moment[0] + 1)
+    return _last_moment[0]
+
+
 def new_webhook_secret() -> str:
     """Return a signing secret of the length of Clerk's."""
     return "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
@@ -143,7 +152,7 @@ def webhook_message(
         "event_attributes": {"http_request": {"client_ip": "", "user_agent": ""}},
         "instance_id": instance_id,
         "object": "event",
-        "timestamp": now_ms(),
+        "timestamp": _next_moment(),
         "type": event_type,
     }
     now = time.time() if timestamp is None else timestamp

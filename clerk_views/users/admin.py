@@ -43,7 +43,7 @@ class ClerkUserChangeForm(UserChangeForm):  # type: ignore[type-arg]  # generic 
 
 @admin.register(ClerkUser)
 class ClerkUserAdmin(ClerkColumns, UserAdmin):  # type: ignore[type-arg]  # generic in the stubs alone
-    """Django's own user admin; what Clerk says is only looked at, as the next sync would put it back."""
+    """Django's own user admin; what Clerk says is only looked at, as ClerkColumns has it."""
 
     form = ClerkUserChangeForm
     add_form = ClerkUserCreationForm
