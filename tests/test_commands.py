@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
+from django.db.models.signals import post_save
 from django.utils import timezone
 
 from clerk_views import full_sync
@@ -249,6 +251,55 @@ class TestResuming:
         assert offsets(local_clerk)[0] == 0
         assert ClerkSyncRun.objects.count() == 1
 
+    def test_it_goes_on_with_what_was_asked_then(
+        self, local_clerk: LocalClerk, quick: None, at_each_user: Any, time_machine: Any
+    ) -> None:
+        """What had changed half an hour before the interruption is not too old for it an hour later."""
+        start = time.time()
+        for number in range(8):
+            local_clerk.add_user(first_name=str(number), created_at=1000, updated_at=int((start - 1800) * 1000))
+        at_each_user(interrupt(5))
+        assert sync("--since", "1h").error is not None
+        time_machine.move_to(start + 3600)
+        run = sync("--since", "1h")
+        assert "Going on where the last run stopped" in run.err
+        assert "skipped" not in run.counts
+        assert names() == set("01234567")
+
+    @pytest.mark.parametrize("since", [(), ("--since", "2d")], ids=["everybody", "since"])
+    def test_a_run_of_long_ago_is_not_gone_on_with(
+        self, local_clerk: LocalClerk, quick: None, at_each_user: Any, time_machine: Any, since: tuple[str, ...]
+    ) -> None:
+        """Users whom it had done have changed since, or went."""
+        start = time.time()
+        users = [local_clerk.add_user(first_name=str(number)) for number in range(8)]
+        at_each_user(interrupt(5))
+        assert sync(*since).error is not None
+        time_machine.move_to(start + 9 * 86_400)
+        local_clerk.update_user(users[0], first_name="new")
+        local_clerk.delete_user(users[1])
+        time_machine.move_to(start + 10 * 86_400)
+        run = sync(*since)
+        assert "The last run stopped too long ago to go on with it; beginning anew." in run.err
+        assert "new" in names()
+        assert not User.objects.get(first_name="1").is_active
+        assert not ClerkSyncRun.objects.exists()
+
+    def test_it_may_take_days(self, local_clerk: LocalClerk, quick: None, at_each_user: Any, time_machine: Any) -> None:
+        """It is the last page that must not be long ago, not the first."""
+        start = time.time()
+        for number in range(8):
+            local_clerk.add_user(first_name=str(number))
+
+        def act(seen: int) -> None:
+            time_machine.move_to(start + seen * 7 * 3600)
+            if seen in (5, 8):
+                raise KeyboardInterrupt
+
+        at_each_user(act)
+        assert [sync().error is None for _ in range(3)] == [False, False, True]
+        assert names() == set("01234567")
+
     @pytest.mark.parametrize("deleted", [1, 2, 3, 5], ids=lambda number: f"{number} deleted")
     @pytest.mark.parametrize("same_time", [False, True], ids=["", "created at once"])
     def test_users_who_are_deleted_meanwhile_hide_nobody(
@@ -326,12 +377,35 @@ class TestSince:
         assert names() == {"young"}
         assert not ClerkSyncRun.objects.exists()
 
-    def test_nobody_is_missing_who_was_passed_over(self, local_clerk: LocalClerk) -> None:
-        local_clerk.delete_user(user := local_clerk.add_user())
-        sync_django_user(user.data)
+    @pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["", "dry run"])
+    def test_nobody_is_missing_who_was_passed_over(self, local_clerk: LocalClerk, dry: tuple[str, ...]) -> None:
+        """WHK-07: the message of a deletion that was lost is made up for, and costs no call for those who are there."""
+        there, gone = (local_clerk.add_user(first_name=name, updated_at=1000) for name in ("there", "gone"))
+        for user in (there, gone):
+            sync_django_user(user.data)
         ClerkAccount.objects.update(synced_at=timezone.now() - timedelta(hours=1))
-        assert sync("--since", "1d").counts == {}
-        assert User.objects.get().is_active
+        local_clerk.delete_user(gone)
+        assert sync("--since", "1d", *dry).counts == {"skipped": 1, "deactivated": 1}
+        assert User.objects.get(first_name="there").is_active
+        assert User.objects.get(first_name="gone").is_active is bool(dry)
+        assert local_clerk.calls.user_fetches == 1
+
+    @pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["", "dry run"])
+    def test_a_row_that_has_not_followed_is_not_passed_over(
+        self, local_clerk: LocalClerk, dry: tuple[str, ...]
+    ) -> None:
+        """WHK-07: a change from before that a webhook has lost."""
+        user = local_clerk.add_user(first_name="old", updated_at=1000)
+        sync_django_user(user.data)
+        local_clerk.update_user(user, first_name="new", updated_at=2000)
+        assert sync("--since", "1d", *dry).counts == {"updated": 1}
+        assert names() == ({"old"} if dry else {"new"})
+
+    def test_a_database_that_cannot_tell_ends_it(self, local_clerk: LocalClerk, broken_database: Any) -> None:
+        local_clerk.add_user(updated_at=1000)
+        broken_database(lambda sql: ClerkAccount._meta.db_table in sql)
+        assert "the database: OperationalError: the database is away" in str(sync("--since", "1d").error)
+        assert ClerkSyncRun.objects.get().position == 0
 
     @pytest.mark.parametrize(
         ("text", "age"),
@@ -376,10 +450,31 @@ class TestDryRun:
         heard: list[int] = []
         at_each_user(heard.append)
         run = sync("--dry-run", "--restart")
-        assert run.counts == {"created": 4, "linked": 1, "deactivated": 1}
+        assert run.counts == {"created": 4, "linked": 1, "deactivated": 2}
         assert "Nothing was stored." in run.out
         assert [list(model.objects.order_by("pk").values()) for model in tables] == before
         assert heard == []
+
+    def test_it_finds_as_many_missing_as_the_run_itself(self, local_clerk: LocalClerk, quick: None) -> None:
+        """LFC-02: none of those whom Clerk lists, and of the others none too few."""
+        users = [local_clerk.add_user() for _ in range(30)]
+        for user in users:
+            sync_django_user(user.data)
+        ClerkAccount.objects.update(synced_at=timezone.now() - timedelta(hours=1))
+        for user in users[:3]:
+            local_clerk.delete_user(user)
+        assert sync("--dry-run").counts == {"unchanged": 27, "deactivated": 3}
+        assert sync().counts == {"unchanged": 27, "deactivated": 3}
+
+    def test_it_warns_of_another_instances_key_too(self, local_clerk: LocalClerk) -> None:
+        """CFG-03."""
+        for _ in range(21):
+            local_clerk.delete_user(user := local_clerk.add_user())
+            sync_django_user(user.data)
+        ClerkAccount.objects.update(synced_at=timezone.now() - timedelta(hours=1))
+        run = sync("--dry-run")
+        assert run.counts == {}
+        assert "21 linked users are not at Clerk. So many look like the secret key of another instance" in run.out
 
     def test_an_interrupted_run_stays_where_it_is(
         self, local_clerk: LocalClerk, quick: None, at_each_user: Any
@@ -453,6 +548,130 @@ class TestTrouble:
         run = sync()
         assert run.counts == {"created": 1}
         assert "Waiting 2 s: Clerk's API: status 429" in run.err
+
+    def test_it_waits_longer_than_a_request_would(
+        self, local_clerk: LocalClerk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """F-04: nothing of what Clerk wants is cut off. What would be too much ends it at once, and is said."""
+        monkeypatch.setattr(full_sync, "PATIENCE", 150)
+        local_clerk.faults.status(429, headers={"Retry-After": "151"}, path="/v1/users")
+        began = time.monotonic()
+        run = sync()
+        assert str(run.error) == (
+            "Stopped: Clerk's API: status 429, too_many_requests; the next try would be in 151 s. "
+            "Run it again to go on from here."
+        )
+        assert time.monotonic() - began < 30
+        local_clerk.faults.clear()
+        local_clerk.faults.status(429, headers={"Retry-After": "149"}, path="/v1/users")
+        waits: list[float] = []
+
+        class Waited(Exception):
+            pass
+
+        def waiting(why: str, seconds: float) -> None:
+            waits.append(seconds)
+            raise Waited
+
+        going = full_sync.FullSync(config(), waiting=waiting)
+        going.start()
+        with pytest.raises(Waited):
+            next(going.steps())
+        assert waits == [pytest.approx(149, abs=1)]
+
+    @pytest.mark.parametrize(
+        ("status", "body", "seen"),
+        [
+            (
+                422,
+                b'{"errors": [{"code": "form_param_value_invalid", "message": "secret"}]}',
+                ", form_param_value_invalid",
+            ),
+            (404, b"<html>secret</html>", ""),
+            (302, b"", ""),
+        ],
+    )
+    def test_a_definite_refusal_ends_it_at_once(
+        self, local_clerk: LocalClerk, status: int, body: bytes, seen: str
+    ) -> None:
+        """F-04: the same question would get the same answer for as long as we would ask."""
+        local_clerk.respond("/v1/users", body, status=status)
+        run = sync()
+        assert str(run.error).startswith(f"Stopped: Clerk's API: status {status}{seen}. Asked again it would say the")
+        assert "Look at CLERK_API_URL" in str(run.error)
+        assert "secret" not in f"{run.error} {run.out} {run.err}"
+        assert "Waiting" not in run.err
+        assert local_clerk.calls.count("/v1/users") == 1
+
+    def test_a_missing_user_about_whom_clerk_says_nothing_stops_nobody(self, local_clerk: LocalClerk) -> None:
+        """And costs nobody his account."""
+        odd, gone = (local_clerk.add_user(first_name=name) for name in ("odd", "gone"))
+        for user in (odd, gone):
+            sync_django_user(user.data)
+            local_clerk.delete_user(user)
+        ClerkAccount.objects.update(synced_at=timezone.now() - timedelta(hours=1))
+        local_clerk.faults.status(422, path=f"/v1/users/{odd.id}")
+        run = sync()
+        assert run.counts == {"deactivated": 1, "failed": 1}
+        assert f"failed: {odd.id}: Clerk's API: status 422" in run.out
+        assert run.error is not None
+        assert set(User.objects.filter(is_active=True).values_list("first_name", flat=True)) == {"odd"}
+
+    def test_clerk_may_go_away_when_the_missing_are_looked_for(
+        self, local_clerk: LocalClerk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(full_sync, "PATIENCE", 0)
+        local_clerk.delete_user(user := local_clerk.add_user())
+        sync_django_user(user.data)
+        ClerkAccount.objects.update(synced_at=timezone.now() - timedelta(hours=1))
+        local_clerk.faults.status(503, path=f"/v1/users/{user.id}")
+        assert str(sync().error).endswith("Run it again to go on from here.")
+        assert User.objects.get().is_active
+
+    @pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["", "dry run"])
+    def test_a_user_on_whom_the_projects_code_fails_stops_nobody(
+        self, local_clerk: LocalClerk, caplog: pytest.LogCaptureFixture, dry: tuple[str, ...]
+    ) -> None:
+        """LOG-01: what was raised may quote the user's data, so its kind and its place must do."""
+        for number in range(30):
+            local_clerk.add_user(first_name=str(number), email=f"{number}@example.com")
+
+        def receiver(instance: Any, **sent: Any) -> None:
+            if instance.first_name != "7":
+                raise ValueError(f"canary {instance.email}")
+
+        post_save.connect(receiver, sender=User)
+        try:
+            run = sync(*dry)
+        finally:
+            post_save.disconnect(receiver, sender=User)
+        assert run.counts == {"created": 1, "failed": 29}
+        assert str(run.error) == "29 users could not be written; the log says why."
+        assert run.error is not None
+        assert run.error.returncode == 1
+        assert re.search(r"^failed: user_\w+: ValueError in .*test_commands\.py, line \d+$", run.out, re.MULTILINE)
+        assert "could not be written: ValueError in" in caplog.text
+        for told in (run.out, run.err, caplog.text):
+            assert "canary" not in told
+            assert "@example.com" not in told
+        assert names() == (set() if dry else {"7"})
+
+    def test_who_could_not_be_written_is_not_missing(self, local_clerk: LocalClerk) -> None:
+        """Clerk has listed him, though his row does not show it."""
+        sync_django_user((user := local_clerk.add_user(first_name="old")).data)
+        ClerkAccount.objects.update(synced_at=timezone.now() - timedelta(hours=1))
+        local_clerk.update_user(user, first_name="new")
+
+        def receiver(**sent: Any) -> None:
+            raise ValueError
+
+        post_save.connect(receiver, sender=User)
+        try:
+            assert sync().counts == {"failed": 1}
+        finally:
+            post_save.disconnect(receiver, sender=User)
+        assert local_clerk.calls.user_fetches == 0
+        assert sync().counts == {"updated": 1}
 
     def test_trouble_that_passes_is_waited_out(self, local_clerk: LocalClerk) -> None:
         """F-05."""
@@ -778,9 +997,9 @@ class TestDoctor:
     def test_migrations_that_wait(self) -> None:
         from django.db.migrations.recorder import MigrationRecorder
 
-        MigrationRecorder(connection).record_unapplied("clerk_views", "0002_webhooks_and_sync_runs")
+        MigrationRecorder(connection).record_unapplied("clerk_views", "0003_sync_run_since")
         verdict, text = self.examine("migrations")["migrations"]
-        assert (verdict, "clerk_views.0002_webhooks_and_sync_runs" in text) == ("error", True)
+        assert (verdict, "clerk_views.0003_sync_run_since" in text) == ("error", True)
 
     def test_a_database_that_is_away(self, broken_database: Any) -> None:
         broken_database(lambda sql: True)
