@@ -30,7 +30,10 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core import checks
+from django.core.cache import caches
+from django.core.cache.backends.db import BaseDatabaseCache
 from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.filebased import FileBasedCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.urls import NoReverseMatch, URLResolver, get_resolver, reverse
@@ -42,6 +45,9 @@ from clerk_views.requirements import ATTRIBUTES, Requirement
 from clerk_views.values import SettingError, quoted
 
 Problem = checks.CheckMessage
+
+#: Entries that a cache should have room for. Each user who came by or was synced of late is one, so is each machine's.
+ENOUGH_ROOM = 10_000
 
 _CLERK_MIDDLEWARE = "clerk_views.middleware.ClerkMiddleware"
 _AUTHENTICATION_MIDDLEWARE = "django.contrib.auth.middleware.AuthenticationMiddleware"
@@ -122,6 +128,20 @@ def is_shared(alias: str) -> bool:
     """Say whether a cache of CACHES is one for all processes, as far as Django's own tell."""
     backend = import_string(settings.CACHES[alias]["BACKEND"])
     return not issubclass(backend, (LocMemCache, DummyCache))
+
+
+def scant_room(alias: str) -> int | None:
+    """
+    Say beyond how many entries a cache of CACHES drops some that still count; None if it has room enough.
+
+    Django's caches in memory, files and the database do so by themselves, by default beyond 300. Servers like Redis
+    have limits of their own, which nobody can see from here.
+    """
+    backend = import_string(settings.CACHES[alias]["BACKEND"])
+    if not issubclass(backend, (LocMemCache, BaseDatabaseCache, FileBasedCache)):
+        return None
+    room: int = caches[alias]._max_entries
+    return room if room < ENOUGH_ROOM else None
 
 
 def _check_revoked_sessions(values: Mapping[str, Any]) -> Iterator[Problem]:

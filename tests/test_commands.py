@@ -904,10 +904,15 @@ class TestLink:
 
 class TestDoctor:
     @pytest.fixture(autouse=True)
-    def _well(self, settings: Any, tmp_path: Any) -> None:
+    def _well(self, local_clerk: LocalClerk, settings: Any, tmp_path: Any) -> None:
         settings.CACHES = {
-            "default": {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": str(tmp_path)}
+            "default": {
+                "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+                "LOCATION": str(tmp_path),
+                "OPTIONS": {"MAX_ENTRIES": 10_000},
+            }
         }
+        settings.CLERK_MACHINE_SECRET_KEY = local_clerk.add_machine().secret_key
 
     def examine(self, *names: str) -> dict[str, tuple[str, str]]:
         """Return the findings of these names, or all: verdict and all that is said. The exit says the same."""
@@ -924,7 +929,7 @@ class TestDoctor:
         return {name: verdict for name, (verdict, _) in self.examine().items()}
 
     def test_all_is_well(self) -> None:
-        names = ("settings", "api", "keys", "clock", "instance", "cache", "webhooks", "migrations")
+        names = ("settings", "api", "keys", "clock", "instance", "machines", "cache", "webhooks", "migrations")
         assert self.verdicts() == dict.fromkeys(names, "ok")
 
     def test_people_get_lines(self, local_clerk: LocalClerk, settings: Any) -> None:
@@ -1010,6 +1015,7 @@ class TestDoctor:
         settings.CLERK_SECRET_KEY = None
         settings.CLERK_USER_SOURCE = "claims"
         settings.CLERK_JWT_KEY = local_clerk.signing_key.public_pem
+        settings.CLERK_MACHINE_SECRET_KEY = ""
         found = self.verdicts()
         assert [found[name] for name in ("api", "keys", "clock", "instance")] == ["skipped"] * 4
         assert local_clerk.calls.total == 0
@@ -1029,6 +1035,57 @@ class TestDoctor:
         settings.CLERK_CHECK_REVOKED_SESSIONS = True
         assert self.examine("cache")["cache"][0] == with_revocation
 
+    @pytest.mark.parametrize(
+        "backend",
+        [
+            "django.core.cache.backends.filebased.FileBasedCache",
+            "django.core.cache.backends.db.DatabaseCache",
+        ],
+    )
+    def test_caches_that_drop_what_still_counts(self, settings: Any, tmp_path: Any, backend: str) -> None:
+        """Django's own have room for 300 entries unless they are told otherwise."""
+        cache: dict[str, Any] = {"BACKEND": backend, "LOCATION": str(tmp_path)}
+        if "db" in backend:
+            cache["LOCATION"] = "doctor_cache"
+            settings.CACHES = {"default": cache}
+            call_command("createcachetable")
+        settings.CACHES = {"default": cache}
+        verdict, text = self.examine("cache")["cache"]
+        assert (verdict, "more than 300 entries it drops some" in text) == ("warning", True)
+        assert "Set 'MAX_ENTRIES' in its OPTIONS to 10000 or more" in text
+        settings.CLERK_CHECK_REVOKED_SESSIONS = True
+        assert self.examine("cache")["cache"][0] == "error"
+        settings.CACHES = {"default": {**cache, "OPTIONS": {"MAX_ENTRIES": 10_000}}}
+        assert self.examine("cache")["cache"][0] == "ok"
+
+    def test_a_server_knows_its_own_room(self, settings: Any, redis: str) -> None:
+        settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": redis}}
+        assert self.examine("cache")["cache"][0] == "ok"
+
+    def test_a_machine_secret_key_that_is_refused(self, local_clerk: LocalClerk, settings: Any) -> None:
+        """CFG-03, LOG-01: it is asked with a token that nobody has."""
+        settings.CLERK_MACHINE_SECRET_KEY = "ak_canary"
+        found = self.examine()
+        assert found["machines"][0] == "error"
+        assert "Clerk refuses CLERK_MACHINE_SECRET_KEY (Clerk's API: status 401" in found["machines"][1]
+        assert "from the Machines page" in found["machines"][1]
+        assert "canary" not in repr(found)
+        assert local_clerk.calls.machine_verifications == 1
+        assert found["api"][0] == "ok"
+
+    def test_a_machine_api_that_is_away_or_odd(self, local_clerk: LocalClerk) -> None:
+        local_clerk.faults.down(path="/m2m_tokens/verify")
+        assert self.examine("machines")["machines"][0] == "error"
+        local_clerk.faults.clear()
+        local_clerk.respond("/m2m_tokens/verify", b'{"id": "mt_0"}')
+        verdict, text = self.examine("machines")["machines"]
+        assert (verdict, "an answer of no use" in text) == ("error", True)
+
+    def test_without_a_machine_secret_key_nothing_is_asked(self, local_clerk: LocalClerk, settings: Any) -> None:
+        settings.CLERK_MACHINE_SECRET_KEY = ""
+        assert self.examine("machines")["machines"][0] == "skipped"
+        assert local_clerk.calls.machine_verifications == 0
+
     def test_without_a_webhook_secret(self, settings: Any) -> None:
         settings.CLERK_WEBHOOK_SIGNING_SECRET = ""
         assert self.examine("webhooks")["webhooks"][0] == "warning"
@@ -1038,9 +1095,9 @@ class TestDoctor:
     def test_migrations_that_wait(self) -> None:
         from django.db.migrations.recorder import MigrationRecorder
 
-        MigrationRecorder(connection).record_unapplied("clerk_views", "0003_sync_run_since")
+        MigrationRecorder(connection).record_unapplied("clerk_views", "0004_sync_run_since")
         verdict, text = self.examine("migrations")["migrations"]
-        assert (verdict, "clerk_views.0003_sync_run_since" in text) == ("error", True)
+        assert (verdict, "clerk_views.0004_sync_run_since" in text) == ("error", True)
 
     def test_a_database_that_is_away(self, broken_database: Any) -> None:
         broken_database(lambda sql: True)
