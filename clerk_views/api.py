@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from django.core.exceptions import ImproperlyConfigured
 
-from clerk_views.calls import CALL_LIMIT, Budget, Calls
+from clerk_views.calls import CALL_LIMIT, LONGEST_PAUSE, Budget, Calls
 from clerk_views.conf import Config
 from clerk_views.exceptions import TokenRefused, UserNotFound
 from clerk_views.floods import Flood, Refused
@@ -58,15 +58,24 @@ class ClerkApi:
 
     Args:
         key_setting: The setting that the key is from, for the log.
+        longest_pause: Seconds for which a ``Retry-After`` is followed at most.
     """
 
-    def __init__(self, secret_key: str, api_url: str, timeout: float, key_setting: str = "CLERK_SECRET_KEY") -> None:
+    def __init__(
+        self,
+        secret_key: str,
+        api_url: str,
+        timeout: float,
+        key_setting: str = "CLERK_SECRET_KEY",
+        *,
+        longest_pause: float = LONGEST_PAUSE,
+    ) -> None:
         self._secret_key = secret_key
         self._api_url = api_url
         self._timeout = timeout
         self._lock = threading.Lock()
         self._opened: tuple[Clerk, Transport] | None = None
-        self._calls = Calls(api_url, key_setting)
+        self._calls = Calls(api_url, key_setting, longest_pause)
         self._refused_nonces = Refused(MAX_REFUSED_NONCES)  # for good: a nonce does not become valid
         self._nonce_flood = Flood("nonces", MAX_REFUSED_NONCES, REFUSED_NONCES_WINDOW)
         self._refused_refreshes = Refused(MAX_REFUSED_REFRESHES, REFUSED_REFRESH_PAUSE)

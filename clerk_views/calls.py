@@ -19,6 +19,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from clerk_views.exceptions import ClerkUnavailable, TokenRefused, UserNotFound
+from clerk_views.payloads import error_code
 
 if TYPE_CHECKING:  # the SDK is imported on the first call
     from clerk_backend_api.models import ClerkBaseError
@@ -114,11 +115,13 @@ class Calls:
     Args:
         api_url: For the log.
         key_setting: The setting that the key is from, for the log.
+        longest_pause: Seconds for which a ``Retry-After`` is followed at most.
     """
 
-    def __init__(self, api_url: str, key_setting: str) -> None:
+    def __init__(self, api_url: str, key_setting: str, longest_pause: float = LONGEST_PAUSE) -> None:
         self._api_url = api_url
         self._key_setting = key_setting
+        self._longest_pause = longest_pause
         self._breaker = _Breaker()
         self._logged: dict[int, float] = {}
 
@@ -178,8 +181,9 @@ class Calls:
 
     def _refused(self, error: ClerkBaseError, probe: bool) -> ClerkUnavailable:
         status = error.status_code
-        detail = f"status {status}"
-        pause = _pause(error.headers.get("retry-after"))
+        code = error_code(error.body) if status < 500 else None
+        detail = f"status {status}" if code is None else f"status {status}, {code}"
+        pause = min(self._longest_pause, _pause(error.headers.get("retry-after")))
         if status in (401, 403):
             self._log_rarely(
                 logging.CRITICAL,
@@ -188,8 +192,8 @@ class Calls:
                 self._key_setting,
                 status,
             )
-            return self._unavailable(probe, detail, reason="secret-key-invalid", answered=True)
-        return self._unavailable(probe, detail, pause=pause, at_once=status == 429, answered=True)
+            return self._unavailable(probe, detail, reason="secret-key-invalid", status=status)
+        return self._unavailable(probe, detail, pause=pause, at_once=status == 429, status=status)
 
     def _unreachable(self, error: Exception, probe: bool) -> ClerkUnavailable:
         import httpx
@@ -210,11 +214,18 @@ class Calls:
         pause: float = PAUSE,
         at_once: bool = False,
         answered: bool = False,
+        status: int | None = None,
     ) -> ClerkUnavailable:
         """Note a failed call, and return the error that says so."""
         self._breaker.failed(probe, pause=pause, at_once=at_once)
         logger.warning("A call to Clerk's API failed: %.200s", detail)
-        return ClerkUnavailable(reason, f"Clerk's API: {detail}", retry_after=self.retry_after or 1, answered=answered)
+        return ClerkUnavailable(
+            reason,
+            f"Clerk's API: {detail}",
+            retry_after=self.retry_after or 1,
+            answered=answered or status is not None,
+            status=status,
+        )
 
     def _log_rarely(self, level: int, message: str, *args: object) -> None:
         now = time.monotonic()
@@ -245,7 +256,7 @@ def _in_time(fetch: Callable[[], T], seconds: float, retry: bool) -> T:
 
 
 def _pause(header: str | None) -> float:
-    """Return the seconds that a ``Retry-After`` asks for, within reason. Source: RFC 9110, section 10.2.3."""
+    """Return the seconds that a ``Retry-After`` asks for, one at least. Source: RFC 9110, section 10.2.3."""
     if header is None:
         return PAUSE
     try:
@@ -255,7 +266,7 @@ def _pause(header: str | None) -> float:
             seconds = (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError, OverflowError):
         return PAUSE
-    return max(1.0, min(LONGEST_PAUSE, seconds))
+    return max(1.0, seconds)
 
 
 _slots = threading.BoundedSemaphore(MAX_CALLS)

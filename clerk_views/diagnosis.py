@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -22,9 +23,9 @@ from django.db.migrations.executor import MigrationExecutor
 from clerk_views import keys
 from clerk_views.api import ClerkApi
 from clerk_views.calls import Budget
-from clerk_views.checks import is_shared
+from clerk_views.checks import ENOUGH_ROOM, is_shared, scant_room
 from clerk_views.conf import Config, read_raw
-from clerk_views.exceptions import ClerkUnavailable
+from clerk_views.exceptions import ClerkUnavailable, TokenRefused
 
 Verdict = Literal["ok", "warning", "error", "skipped"]
 
@@ -71,6 +72,7 @@ def examine() -> Iterator[Finding]:
     if not problems:
         yield Finding("settings", "ok", "manage.py check has nothing to say about them.")
     yield from _examine_clerk(config)
+    yield _examine_machines(config)
     yield _examine_cache(config)
     yield _examine_webhooks(config)
     yield _examine_migrations()
@@ -91,7 +93,9 @@ def _examine_clerk(config: Config) -> Iterator[Finding]:
         api.close()
 
 
-def _asking(name: str, question: Callable[[], Finding]) -> Finding:
+def _asking(
+    name: str, question: Callable[[], Finding], key: str = "CLERK_SECRET_KEY", page: str = "API keys"
+) -> Finding:
     try:
         return question()
     except ClerkUnavailable as error:
@@ -99,8 +103,8 @@ def _asking(name: str, question: Callable[[], Finding]) -> Finding:
             return Finding(
                 name,
                 "error",
-                f"Clerk refuses CLERK_SECRET_KEY ({error}).",
-                "Copy the secret key from the API keys page of Clerk's dashboard once more.",
+                f"Clerk refuses {key} ({error}).",
+                f"Copy the secret key from the {page} page of Clerk's dashboard once more.",
             )
         return Finding(name, "error", f"{error}.", "Look at CLERK_API_URL, the network, and https://status.clerk.com.")
 
@@ -159,6 +163,29 @@ def _examine_instance(api: ClerkApi, config: Config) -> Finding:
     )
 
 
+def _examine_machines(config: Config) -> Finding:
+    if config.machine_secret_key is None:
+        return Finding(
+            "machines", "skipped", "There is no CLERK_MACHINE_SECRET_KEY; the secret key verifies M2M tokens."
+        )
+    api = ClerkApi(config.machine_secret_key, config.api_url, CALL_TIMEOUT, "CLERK_MACHINE_SECRET_KEY")
+
+    def question() -> Finding:
+        path, made_up = "/m2m_tokens/verify", {"token": f"mt_{secrets.token_hex(16)}"}
+        with suppress(TokenRefused):  # that there is no such token is the good answer: only a good key gets it
+            api.verify_machine_token(path, made_up, Budget(CALL_TIMEOUT), _no_answer, known=False)
+        return Finding("machines", "ok", "Clerk takes the machine secret key.")
+
+    try:
+        return _asking("machines", question, "CLERK_MACHINE_SECRET_KEY", "Machines")
+    finally:
+        api.close()
+
+
+def _no_answer(answer: object) -> None:
+    raise ValueError("a token that was made up is none of Clerk's")
+
+
 def _examine_cache(config: Config) -> Finding:
     name, alias = f"clerk_views:doctor:{secrets.token_hex(8)}", config.cache_alias
     text = secrets.token_hex(8)
@@ -182,7 +209,18 @@ def _examine_cache(config: Config) -> Finding:
             "cache",
             "error" if config.check_revoked_sessions else "warning",
             f"The cache {alias!r} keeps nothing, or each process has its own.",
-            "Let CLERK_CACHE_ALIAS name one that all processes share: Redis, Memcached, or the database.",
+            "Let CLERK_CACHE_ALIAS name a cache that all processes share: Redis, Memcached, or the database with "
+            "'MAX_ENTRIES' in its OPTIONS.",
+        )
+    room = scant_room(alias)
+    if room is not None:
+        return Finding(
+            "cache",
+            "error" if config.check_revoked_sessions else "warning",
+            f"Once the cache {alias!r} has more than {room} entries it drops some that still count, and each user who "
+            "comes by is one.",
+            f"Set 'MAX_ENTRIES' in its OPTIONS to {ENOUGH_ROOM} or more, at least twice the number of your users; or "
+            "let CLERK_CACHE_ALIAS name Redis or Memcached.",
         )
     return Finding("cache", "ok", f"The cache {alias!r} works, and all processes share it.")
 

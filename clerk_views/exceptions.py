@@ -84,11 +84,21 @@ class ClerkUnavailable(ClerkError):
     Attributes:
         retry_after: Whole seconds until another try makes sense, 1 to 120.
         answered: Whether Clerk was reached, and only its answer is of no use.
+        status: The HTTP status of an answer that says it cannot be given; None if there was no such answer.
     """
 
-    def __init__(self, reason: str, detail: str = "", *, retry_after: float = 5, answered: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        detail: str = "",
+        *,
+        retry_after: float = 5,
+        answered: bool = False,
+        status: int | None = None,
+    ) -> None:
         super().__init__(reason, detail)
         self.answered = answered
+        self.status = status
         self.retry_after = max(1, min(120, -int(-retry_after // 1)))
 
 

@@ -99,6 +99,8 @@ class ClerkSyncRun(models.Model):
 
     scope = models.CharField(_("scope"), max_length=64, unique=True)
     started_at = models.DateTimeField(_("started"), default=timezone.now)
+    kept_at = models.DateTimeField(_("last page"), default=timezone.now)
+    since = models.DateTimeField(_("only what changed since"), null=True, blank=True)
     position = models.PositiveIntegerField(_("users done"), default=0)
     last_id = ClerkIdField(_("last Clerk id"), max_length=255, blank=True, default="")
     last_created_at = models.BigIntegerField(_("created at Clerk"), default=0)

@@ -14,7 +14,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 
 from clerk_views.conf import config
 from clerk_views.exceptions import ClerkUnavailable
-from clerk_views.full_sync import FullSync, Progress, Trouble
+from clerk_views.full_sync import FullSync, Progress, Trouble, is_definite
 
 WORDS = ("created", "linked", "updated", "deactivated", "unchanged", "skipped", "refused", "failed")
 
@@ -26,7 +26,9 @@ class Command(BaseCommand):
 
     help = (
         "Creates, links, updates and deactivates Django users, so that all of Clerk's users are as Clerk has them. "
-        "Interrupted, it goes on where it was when it is run again. It waits where Clerk limits the rate."
+        "Interrupted, it goes on where it was when it is run again within twelve hours. Where Clerk limits the rate or "
+        "is away it waits, as long as Clerk says, and gives up when an hour would pass without an answer. "
+        "A user who cannot be written is named and counted, and makes the exit code 1 when all the others are done."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -34,13 +36,15 @@ class Command(BaseCommand):
             "--dry-run",
             action="store_true",
             help="Say what would come of it, and store nothing. Each user is written and taken back, so receivers of "
-            "Django's own model signals are called.",
+            "Django's own model signals are called. Users whom Clerk does not know any more are counted, too: for that "
+            "the ids of all are held in memory, about 10 MB for 100 000.",
         )
         parser.add_argument(
             "--since",
             metavar="WHEN",
-            help="Pass over users that have not changed at Clerk since: an ISO date or time, or '30m', '12h', '2d', "
-            "'1w'. They are listed all the same, as Clerk cannot be asked for changes.",
+            help="Pass over users that have not changed at Clerk since, if they are unknown here or their rows are in "
+            "step: an ISO date or time, or '30m', '12h', '2d', '1w'. They are listed all the same, as Clerk cannot be "
+            "asked for changes; so users whom Clerk does not know any more are found as ever.",
         )
         parser.add_argument("--restart", action="store_true", help="Begin anew, not where an earlier run stopped.")
         parser.add_argument(
@@ -64,9 +68,11 @@ class Command(BaseCommand):
             trouble=self.tell_trouble,
             waiting=self.tell_waiting,
         )
-        resumed = sync.start(anew=options["restart"])
-        if resumed:
+        begun = sync.start(anew=options["restart"])
+        if begun == "resumed":
             self.say("Going on where the last run stopped; --restart begins anew.")
+        elif begun == "stale":
+            self.say("The last run stopped too long ago to go on with it; beginning anew.")
         try:
             progress = self.go(sync, **options)
         except KeyboardInterrupt:
@@ -89,8 +95,7 @@ class Command(BaseCommand):
         for progress in sync.steps():
             self.show(progress, "users")
         assert progress is not None  # noqa: S101  # there is a page always, if an empty one
-        # Whoever was passed over, or written and taken back, looks as if Clerk had not listed him.
-        missing = 0 if options["dry_run"] or options["since"] else sync.missing()
+        missing = sync.missing()
         if missing and not options["deactivate_missing"] and not sync.is_few(missing):
             self.end_bar()
             self.stdout.write(
@@ -155,4 +160,9 @@ def moment(text: str) -> datetime:
 def _advice(error: ClerkUnavailable) -> str:
     if error.reason == "secret-key-invalid":
         return "Compare CLERK_SECRET_KEY with the API keys page of Clerk's dashboard."
+    if is_definite(error):
+        return (
+            "Asked again it would say the same. Look at CLERK_API_URL, which must be the address of Clerk's Backend "
+            "API, and for a newer version of clerk-views."
+        )
     return "Run it again to go on from here."
