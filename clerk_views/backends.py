@@ -3,7 +3,7 @@
 
 ::
 
-    AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", "clerk_views.backends.ClerkBackend"]
+    AUTHENTICATION_BACKENDS = ["clerk_views.backends.ClerkBackend", "django.contrib.auth.backends.ModelBackend"]
 
 Then ``user.has_perm("org:invoices:create")``, ``permission_required``, ``PermissionRequiredMixin`` and ``{{ perms }}``
 know the permissions of Clerk's active organisation. Model permissions stay with the backend beside it.
@@ -13,6 +13,9 @@ without ``await`` go through all backends until one grants, and ModelBackend rea
 Django forbids on an event loop (``SynchronousOnlyOperation``). With ClerkBackend first in the list what it grants is
 answered before; what it does not grant still raises. So does ``PermissionRequiredMixin`` on async views, which asks
 without ``await``; there take ``ClerkLoginRequiredMixin`` and its ``clerk_permission``.
+
+Sessions are the other backend's, wherever this one stands: ``client.force_login(user)`` of Django's test clients takes
+the first backend that has a ``get_user``, and ``login(request, user)`` wants to be told which one it is.
 """
 
 from __future__ import annotations
@@ -35,6 +38,20 @@ class ClerkBackend(BaseBackend):
     user, loaded from the database or kept from an earlier request, has none of these permissions: a token speaks for
     one request.
     """
+
+    @property
+    def get_user(self) -> Any:
+        """
+        Nothing: no session is this backend's. Django takes the first that has one for whom it logs in by force.
+
+        Raises:
+            AttributeError: Always, so that ``hasattr`` says no.
+        """
+        raise AttributeError(
+            "ClerkBackend has no get_user, as it signs nobody in. A session names it as its backend all the same: "
+            "give login() the backend that the session belongs to, "
+            'for example backend="django.contrib.auth.backends.ModelBackend".'
+        )
 
     def get_user_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
         """Return the permissions, each as ``org:<feature>:<name>``; none for a single object, as in ModelBackend."""

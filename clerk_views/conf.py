@@ -50,8 +50,8 @@ SETTINGS: tuple[Setting, ...] = (
         "E003",
         (),
         values.parties,
-        "Origins accepted in `azp`, compared exactly. `None` as an entry admits tokens without `azp`. "
-        "Empty: not checked, and a check warns.",
+        "Origins accepted in `azp`, compared exactly, without wildcards. `None` as an entry admits tokens without "
+        "`azp`. Empty: not checked, and a check warns.",
     ),
     Setting("CLERK_AUDIENCE", "E004", None, values.texts, "Text or list; when set, `aud` must be present and match."),
     Setting(
@@ -142,7 +142,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("CLERK_SIGN_IN_URL", "E017", None, values.page_url, "Sign-in page. Derived from the publishable key."),
     Setting("CLERK_PROXY_URL", "E018", None, values.page_url, "Address of a proxy in front of Clerk's Frontend API."),
-    Setting("CLERK_DOMAIN", "E019", None, values.domain, "Domain of a satellite application."),
+    Setting("CLERK_DOMAIN", "E019", None, values.domain, "Domain of a satellite application, without scheme and path."),
     Setting("CLERK_IS_SATELLITE", "E020", False, values.boolean, "Whether this is a satellite application."),
     Setting(
         "CLERK_SIGN_UP_URL",

@@ -35,16 +35,14 @@ from tests.doors import MIDDLEWARE
 
 pytestmark = pytest.mark.django_db
 
+CLERK_BACKEND, MODEL_BACKEND = "clerk_views.backends.ClerkBackend", "django.contrib.auth.backends.ModelBackend"
 CREATE, DELETE = "org:invoices:create", "org:invoices:delete"
 KEPT: list[Any] = []
 
 
 @pytest.fixture(autouse=True)
 def _backend(settings: Any) -> Iterator[None]:
-    settings.AUTHENTICATION_BACKENDS = [
-        "django.contrib.auth.backends.ModelBackend",
-        "clerk_views.backends.ClerkBackend",
-    ]
+    settings.AUTHENTICATION_BACKENDS = [MODEL_BACKEND, CLERK_BACKEND]
     yield
     KEPT.clear()
 
@@ -207,6 +205,29 @@ def test_it_signs_nobody_in() -> None:
     assert authenticate(username="sam", password="wrong") is None
 
 
+@pytest.mark.parametrize("clerk_first", [True, False])
+def test_signing_in_at_django_passes_it_by(settings: Any, clerk_first: bool) -> None:
+    from django.contrib.auth import aauthenticate, authenticate
+
+    if clerk_first:
+        settings.AUTHENTICATION_BACKENDS = settings.AUTHENTICATION_BACKENDS[::-1]
+    sam = get_user_model().objects.create_user("sam", "sam@example.com", "password")
+    for found in (
+        authenticate(username="sam", password="password"),
+        async_to_sync(aauthenticate)(username="sam", password="password"),
+    ):
+        assert found == sam
+        assert found.backend == MODEL_BACKEND
+
+
+def test_it_finds_no_users_by_permission(settings: Any, ada: LocalUser, member: str) -> None:
+    """CTX-01: its permissions are a request's, and so no row has them."""
+    request, user = request_of(member)
+    assert user.has_perm(CREATE)
+    assert list(get_user_model().objects.with_perm(CREATE, backend=CLERK_BACKEND)) == []
+    assert request is not None
+
+
 @clerk_optional
 def keeps(request: HttpRequest) -> HttpResponse:
     KEPT.append(request.user)
@@ -262,6 +283,15 @@ def templated(request: HttpRequest) -> HttpResponse:
     return HttpResponse(Template(text).render(Context(auth(request))))
 
 
+async def session_user(request: HttpRequest) -> HttpResponse:
+    user: Any = await request.auser()
+    return JsonResponse({"who": user.get_username(), "may": await user.ahas_perm("auth.add_group")})
+
+
+def session_user_at_once(request: HttpRequest) -> HttpResponse:
+    return JsonResponse({"who": request.user.get_username(), "may": request.user.has_perm("auth.add_group")})
+
+
 URLS = ModuleType("urls_of_permissions")
 URLS.urlpatterns = [  # type: ignore[attr-defined]  # a module takes any
     path("keeps", keeps),
@@ -272,6 +302,8 @@ URLS.urlpatterns = [  # type: ignore[attr-defined]  # a module takes any
     path("at-once", at_once),
     path("async-mixed", AsyncMixed.as_view()),
     path("templated", templated),
+    path("session", session_user),
+    path("session-at-once", session_user_at_once),
 ]
 
 
@@ -342,3 +374,40 @@ def test_a_user_kept_by_a_view_loses_them_with_the_request(site: World, member: 
     del answer
     gc.collect()
     assert not KEPT[0].has_perm(CREATE)
+
+
+@pytest.fixture
+def sam() -> Any:
+    sam = get_user_model().objects.create_user("sam", "sam@example.com", "password")
+    sam.user_permissions.add(Permission.objects.get(codename="add_group"))
+    return sam
+
+
+@pytest.fixture(params=["with ClerkMiddleware", "without"])
+def sessions(request: pytest.FixtureRequest, settings: Any, site: World) -> World:
+    """A site of Django's own sessions, with or without our middleware."""
+    if request.param == "without":
+        settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if name != MIDDLEWARE]
+    return site
+
+
+@pytest.mark.usefixtures("order", "local_clerk")
+@pytest.mark.parametrize("by_force", [True, False])
+def test_sessions_are_the_other_backend_s(sessions: World, sam: Any, by_force: bool) -> None:
+    """MWR-02: whoever logs in at Django, by force as in tests or by password, is who he is, and nobody silently."""
+    if by_force:
+        (sessions.aforce_login if sessions.is_async else sessions.client.force_login)(sam)
+    else:
+        (sessions.alogin if sessions.is_async else sessions.client.login)(username="sam", password="password")
+    for where in ("/session", "/session-at-once"):
+        answer: Any = sessions.get(where)
+        assert answer.json() == {"who": "sam", "may": True}
+
+
+@pytest.mark.usefixtures("local_clerk")
+def test_a_session_that_names_it_is_an_error_that_says_so(settings: Any, sessions: World, sam: Any) -> None:
+    settings.AUTHENTICATION_BACKENDS = [CLERK_BACKEND]
+    sessions.client.force_login(sam, backend=CLERK_BACKEND)
+    for where in ("/session", "/session-at-once"):
+        with pytest.raises(AttributeError, match="login"):
+            sessions.get(where)

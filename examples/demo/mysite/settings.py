@@ -19,7 +19,7 @@ CLERK_AUTH_PARTIES = [f"http://127.0.0.1:{PORT}", f"http://localhost:{PORT}"]
 CLERK_ORGANIZATION_PATTERNS = ["/orgs/:slug/"]
 
 AUTH_USER_MODEL = "clerk_users.ClerkUser"
-AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", "clerk_views.backends.ClerkBackend"]
+AUTHENTICATION_BACKENDS = ["clerk_views.backends.ClerkBackend", "django.contrib.auth.backends.ModelBackend"]
 LOGIN_URL = "clerk_views:sign-in"
 LOGIN_REDIRECT_URL = "home"
 

@@ -25,8 +25,7 @@ urlpatterns = [
     path("may/", views.may, name="may"),
     path("whoami/", views.whoami, name="whoami"),
     path("clerk/", include("clerk_views.urls")),
-    # Staff come in and leave by way of Clerk, too. Who is staff, Django's database says.
-    path("admin/login/", pages.sign_in),
+    # Staff come in by way of Clerk, as LOGIN_URL says, and so leave by it. Who is staff, Django's database says.
     path("admin/logout/", pages.sign_out),
     path("admin/", admin.site.urls),
 ]
