@@ -37,7 +37,7 @@ ROW = {module: row for row, modules in enumerate(ROWS) for module in modules}
 # Beside the rows: what each may import.
 BESIDE = {
     "": {"auth", "client", "decorators", "visitors"},  # the package itself: the everyday names
-    "admin": {"api", "calls", "conf", "exceptions", "models", "profiles", "sync"},
+    "admin": {"api", "calls", "columns", "conf", "exceptions", "models", "profiles", "sync"},
     "apps": {"checks"},
     "checks": {"conf", "keys", "requirements", "values"},
     "diagnosis": {"api", "calls", "checks", "conf", "exceptions", "keys"},
