@@ -460,6 +460,7 @@ class TestCachesThatMisbehave:
     def test_an_entry_of_somebody_else_makes_nobody_somebody_else(self, local_clerk: LocalClerk, settings: Any) -> None:
         """CAC-04: the identity is the row's to say, and the row says whose it is."""
         settings.CACHES = one_cache(CountingCache, LOCATION="forged")
+        CountingCache.forget()
         ada, bob = (local_clerk.add_user(email=f"{name}@example.com") for name in ("ada", "bob"))
         for user in (ada, bob):
             visit(local_clerk.token(user))
