@@ -16,6 +16,8 @@ from django.urls import path
 
 from clerk_views import answers, clerk_required
 from clerk_views.accounts import sync_django_user
+from clerk_views.auth import ClerkAuth
+from clerk_views.states import RequestState
 from clerk_views.testing import LocalClerk
 from tests.conftest import World
 from tests.doors import DOORS, MIDDLEWARE, Door, door_id
@@ -344,3 +346,16 @@ def test_a_view_that_returns_nothing_gets_django_s_own_message(local_clerk: Loca
     token = local_clerk.token(local_clerk.add_user(email="ada@example.com"))
     with pytest.raises(ValueError, match="didn't return an HttpResponse"):
         Client().get("/required/no-response/", headers={"authorization": f"Bearer {token}"})
+
+
+def test_a_cookie_that_the_view_has_set_stays() -> None:
+    """It may just have signed the visitor out, while the request still brought a session."""
+    response = HttpResponse()
+    response.set_cookie("__session", "", max_age=0)
+    brought = (("Set-Cookie", "__session=token; Path=/"), ("Set-Cookie", "__client_uat=1; Path=/"))
+    state = RequestState("signed-in", None, ClerkAuth("signed-in"), "cookie", brought)
+    for _ in range(2):
+        answers.carry(response, state)
+    assert response.cookies["__session"].value == ""
+    assert response.cookies["__client_uat"].OutputString() == "__client_uat=1; Path=/"
+    assert len(response.cookies) == 2
