@@ -25,6 +25,7 @@ from clerk_views.auth import ClerkAuth
 from clerk_views.authentication import authenticate
 from clerk_views.conf import Config
 from clerk_views.exceptions import AccountRefused, ClerkError, ClerkUnavailable, NotInMemory
+from clerk_views.handshake import is_page_navigation
 from clerk_views.requirements import Refusal, Requirement
 from clerk_views.states import RequestState, memo_of
 from clerk_views.visitors import attach, attach_clerk, attach_user, load_user
@@ -120,7 +121,7 @@ def is_page(request: Any, view: View | None = None) -> bool:
     """Whether to answer with a page. REST framework's views and requests never want one, nor a redirect."""
     if not isinstance(request, HttpRequest) or hasattr(getattr(view, "cls", None), "authentication_classes"):
         return False
-    return answers.is_page_navigation(request)
+    return is_page_navigation(request)
 
 
 def _must_prove_intent(by_cookie: bool, view: View) -> bool:

@@ -27,7 +27,6 @@ from django.utils.module_loading import import_string
 from clerk_views import addresses
 from clerk_views.exceptions import FORBIDDEN as FORBIDDEN  # with the other texts below
 from clerk_views.exceptions import ClerkError, ClerkUnavailable
-from clerk_views.handshake import opens_page
 from clerk_views.requirements import Refusal
 from clerk_views.states import RequestState, memo_of
 
@@ -52,12 +51,6 @@ _PAGE = """<!doctype html>
 min-height:100vh;margin:0}}main{{max-width:28rem;padding:2rem}}h1{{font-size:1.4rem;margin:0 0 .5rem}}</style></head>
 <body><main><h1>{title}</h1><p>{text}</p></main></body></html>
 """
-
-
-def is_page_navigation(request: HttpRequest) -> bool:
-    """Whether a browser is opening a page. See handshake.opens_page()."""
-    meta = request.META
-    return opens_page(request.method, meta.get("HTTP_SEC_FETCH_DEST", ""), meta.get("HTTP_ACCEPT", ""))
 
 
 def challenge(request: HttpRequest, state: RequestState) -> str:

@@ -52,7 +52,11 @@ def is_foreign(memo: Memo) -> bool:
     """Whether the request brings a bearer token that is plainly another scheme's. See tokens.is_foreign()."""
     bearer = _found(memo).bearer
     # One that is known here is ours, and need not be taken apart again.
-    return bearer is not None and recall(bearer, memo)[1] is None and tokens.is_foreign(bearer, memo.config)
+    return (
+        bearer is not None
+        and recall(bearer, "session_token", memo)[1] is None
+        and tokens.is_foreign(bearer, memo.config)
+    )
 
 
 def _found(memo: Memo) -> tokens.Found:
@@ -145,7 +149,7 @@ def _mismatch(memo: Memo, found: tokens.Found) -> str | None:
 
 def _kind(memo: Memo, bearer: str | None) -> str:
     # A session token that is known here need not be taken apart again.
-    if bearer is None or recall(bearer, memo)[1] is not None:
+    if bearer is None or recall(bearer, "session_token", memo)[1] is not None:
         return "session_token"  # what nobody can read is no machine's, at any rate
     return tokens.kind(bearer)
 
@@ -223,7 +227,7 @@ def _ask_about(token: str, token_type: str, memo: Memo, offline: bool) -> Proof:
 @sensitive_variables()
 def _decide(memo: Memo, found: tokens.Found, offline: bool) -> RequestState:
     if found.bearer is not None:
-        known = recall(found.bearer, memo)[1]
+        known = recall(found.bearer, "session_token", memo)[1]
         if known is not None and known.holds(keys.get_key_ring(memo.config)):
             return _signed_in(known, "header")
     if memo.config.publishable_key is not None and found.carrier != "header":
@@ -247,9 +251,7 @@ def _decide(memo: Memo, found: tokens.Found, offline: bool) -> RequestState:
 def _is_silent(request: HttpRequest) -> bool:
     meta = request.META
     speaks = meta.get("HTTP_COOKIE") or "__" in meta.get("QUERY_STRING", "")
-    return not speaks and not handshake.opens_page(
-        request.method, meta.get("HTTP_SEC_FETCH_DEST", ""), meta.get("HTTP_ACCEPT", "")
-    )
+    return not speaks and not handshake.is_page_navigation(request)
 
 
 @lru_cache(maxsize=8)

@@ -51,6 +51,15 @@ Problem = checks.CheckMessage
 #: Entries that a cache should have room for. Each user who came by or was synced of late is one, so is each machine's.
 ENOUGH_ROOM = 10_000
 
+SHARE_CACHE = (
+    "Let CLERK_CACHE_ALIAS name a cache that all processes share: Redis, Memcached, or the database with "
+    "'MAX_ENTRIES' in its OPTIONS."
+)
+MAKE_ROOM = (
+    f"Set 'MAX_ENTRIES' in its OPTIONS to {ENOUGH_ROOM} or more, at least twice the number of your users; or "
+    "let CLERK_CACHE_ALIAS name Redis or Memcached."
+)
+
 _CLERK_MIDDLEWARE = "clerk_views.middleware.ClerkMiddleware"
 _AUTHENTICATION_MIDDLEWARE = "django.contrib.auth.middleware.AuthenticationMiddleware"
 _CSRF_MIDDLEWARE = "django.middleware.csrf.CsrfViewMiddleware"
@@ -155,16 +164,14 @@ def _check_revoked_sessions(values: Mapping[str, Any]) -> Iterator[Problem]:
             "W050",
             f"CLERK_CHECK_REVOKED_SESSIONS is True, but each process has the cache {quoted(alias)} for itself, or "
             "nothing stays in it: a session that is revoked in one is good in the others until its token expires.",
-            "Let CLERK_CACHE_ALIAS name a cache that all processes share: Redis, Memcached, or the database with "
-            "'MAX_ENTRIES' in its OPTIONS.",
+            SHARE_CACHE,
         )
     elif alias in settings.CACHES and (room := scant_room(alias)) is not None:
         yield _warning(
             "W050",
             f"CLERK_CHECK_REVOKED_SESSIONS is True, but once the cache {quoted(alias)} has more than {room} entries it "
             "drops some that still count, and each user who comes by is one: a revoked session is soon good again.",
-            f"Set 'MAX_ENTRIES' in its OPTIONS to {ENOUGH_ROOM} or more, at least twice the number of your users; or "
-            "let CLERK_CACHE_ALIAS name Redis or Memcached.",
+            MAKE_ROOM,
         )
     elif not values["CLERK_WEBHOOK_SIGNING_SECRET"]:
         yield _warning(

@@ -23,7 +23,7 @@ from django.db.migrations.executor import MigrationExecutor
 from clerk_views import keys
 from clerk_views.api import ClerkApi
 from clerk_views.calls import Budget
-from clerk_views.checks import ENOUGH_ROOM, is_shared, scant_room
+from clerk_views.checks import MAKE_ROOM, SHARE_CACHE, is_shared, scant_room
 from clerk_views.conf import Config, read_raw
 from clerk_views.exceptions import ClerkUnavailable, TokenRefused
 
@@ -209,8 +209,7 @@ def _examine_cache(config: Config) -> Finding:
             "cache",
             "error" if config.check_revoked_sessions else "warning",
             f"The cache {alias!r} keeps nothing, or each process has its own.",
-            "Let CLERK_CACHE_ALIAS name a cache that all processes share: Redis, Memcached, or the database with "
-            "'MAX_ENTRIES' in its OPTIONS.",
+            SHARE_CACHE,
         )
     room = scant_room(alias)
     if room is not None:
@@ -219,8 +218,7 @@ def _examine_cache(config: Config) -> Finding:
             "error" if config.check_revoked_sessions else "warning",
             f"Once the cache {alias!r} has more than {room} entries it drops some that still count, and each user who "
             "comes by is one.",
-            f"Set 'MAX_ENTRIES' in its OPTIONS to {ENOUGH_ROOM} or more, at least twice the number of your users; or "
-            "let CLERK_CACHE_ALIAS name Redis or Memcached.",
+            MAKE_ROOM,
         )
     return Finding("cache", "ok", f"The cache {alias!r} works, and all processes share it.")
 

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from django.http import HttpRequest
 from django.http.request import split_domain_port
 
 from clerk_views import cookies, tokens
@@ -159,6 +160,12 @@ def opens_page(method: str | None, destination: str, accept: str) -> bool:
     if destination:
         return destination in ("document", "iframe")
     return accept.startswith("text/html")
+
+
+def is_page_navigation(request: HttpRequest) -> bool:
+    """Whether a browser is opening a page. See opens_page()."""
+    meta = request.META
+    return opens_page(request.method, meta.get("HTTP_SEC_FETCH_DEST", ""), meta.get("HTTP_ACCEPT", ""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from clerk_views import addresses, answers, cookies, csrf
 from clerk_views.access import answer, is_page, keep_refusal
 from clerk_views.authentication import aauthenticate, authenticate, is_foreign
 from clerk_views.exceptions import AccountRefused, ClerkError, ClerkUnavailable
+from clerk_views.handshake import is_page_navigation
 from clerk_views.states import RequestState, memo_of
 from clerk_views.visitors import attach, user_of
 
@@ -75,7 +76,7 @@ class ClerkMiddleware:
         # whether it will look nobody knows yet. So the token is looked at here, where there is a thread to wait in.
         brought = f"{request.META.get('HTTP_COOKIE', '')} {request.META.get('QUERY_STRING', '')}"
         asks = cookies.SESSION in brought or cookies.HANDSHAKE in brought
-        if asks or request.META.get("HTTP_AUTHORIZATION") or answers.is_page_navigation(request):
+        if asks or request.META.get("HTTP_AUTHORIZATION") or is_page_navigation(request):
             may_skip_csrf = _may_skip_csrf(request)
             try:
                 state = await aauthenticate(request, early=True)

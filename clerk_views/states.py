@@ -160,7 +160,7 @@ class Memo:
     budget: Budget
     accepts: tuple[str, ...]  # the kinds of token that count for whoever asked last
     found: tokens.Found | None = None
-    recalled: tuple[str, bytes, Verdict | None] | None = None  # see verdicts.recall()
+    recalled: tuple[tuple[str, str], bytes, Verdict | None] | None = None  # see verdicts.recall()
     state: RequestState | None = None  # for these
     judged: RequestState | None = None  # of the one credential that may count
     kind: str | None = None  # of the bearer token, once looked at

@@ -114,11 +114,16 @@ def judge_all(group: Iterable[str], memo: Memo, offline: bool, since: float = 0)
     return Judged(None, refused or _UNREADABLE, of)
 
 
-def recall(token: str, memo: Memo) -> tuple[bytes, Verdict | None]:
-    """Return a session token's digest, and the verdict on it that is in memory. Looked up once per request: 1 µs."""
-    if memo.recalled is None or memo.recalled[0] != token:
+def recall(token: str, token_type: str, memo: Memo) -> tuple[bytes, Verdict | None]:
+    """
+    Return a token's digest, and the verdict on it that is in memory.
+
+    The last answer is kept for the request, as the token's kind and the token itself are asked about: 1 µs each.
+    """
+    asked = (token, token_type)
+    if memo.recalled is None or memo.recalled[0] != asked:
         digest = digest_of(token)
-        memo.recalled = (token, digest, remembered(memo.config.fingerprint, "session_token").get(digest))
+        memo.recalled = (asked, digest, remembered(memo.config.fingerprint, token_type).get(digest))
     return memo.recalled[1:]
 
 
@@ -145,11 +150,7 @@ def judge(
     ring = keys.get_key_ring(settings)
     is_session = token_type == "session_token"
     verdicts = remembered(settings.fingerprint, token_type)
-    if is_session:
-        digest, verdict = recall(token, memo)
-    else:
-        digest = digest_of(token)
-        verdict = verdicts.get(digest)
+    digest, verdict = recall(token, token_type, memo)
     if verdict is not None:
         if verdict.holds(ring):
             if verdict.issued < since:

@@ -254,7 +254,7 @@ def _sync_user(event: _Event, config: Config, sender: type) -> Callable[[], None
     try:
         outcome = write_profile(profile, config)
     except AccountRefused as error:
-        logger.warning("Webhook %s changed nobody: %s", event.message_id, error)
+        logger.warning("Webhook %s changed nobody: %s", event.message_id, error.detail)
     except UserNotFound:
         logger.info("Webhook %s is about a user who is not known here", event.message_id)
     else:
