@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from asgiref.sync import async_to_sync
 from django.conf import settings
@@ -27,6 +28,8 @@ from clerk_views.testing import LocalClerk
 from tests.settings import SCRATCH, SERVICES
 
 if TYPE_CHECKING:
+    from clerk_backend_api import Clerk
+
     from tests.browser import Browser
 
 # A developer's own Clerk settings must not reach the tests, nor the programs they start.
@@ -125,6 +128,36 @@ def browser() -> Iterator[Browser]:
 
     with chromium() as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def _server() -> Iterator[LocalClerk]:
+    with LocalClerk() as server:
+        yield server
+
+
+@pytest.fixture
+def server(_server: LocalClerk) -> LocalClerk:
+    """An empty stand-in that Django's settings know nothing of, for tests of the stand-in itself."""
+    _server.reset()
+    return _server
+
+
+@pytest.fixture
+def sdk(server: LocalClerk) -> Iterator[Clerk]:
+    """Clerk's own SDK, which asks that stand-in."""
+    from clerk_backend_api import Clerk
+
+    with Clerk(bearer_auth=server.secret_key, server_url=f"{server.url}/v1", retry_config=None) as sdk:
+        yield sdk
+
+
+@pytest.fixture
+def over_http(server: LocalClerk) -> Iterator[httpx.Client]:
+    """A plain client that asks it with its secret key."""
+    headers = {"Authorization": f"Bearer {server.secret_key}"}
+    with httpx.Client(base_url=server.url, headers=headers, timeout=5) as client:
+        yield client
 
 
 @pytest.fixture

@@ -45,33 +45,6 @@ def what_arrived(request: HttpRequest) -> JsonResponse:
 urlpatterns = [path("what-arrived", what_arrived)]
 
 
-@pytest.fixture(scope="module")
-def _server() -> Iterator[LocalClerk]:
-    with LocalClerk() as server:
-        yield server
-
-
-@pytest.fixture
-def server(_server: LocalClerk) -> LocalClerk:
-    _server.reset()
-    return _server
-
-
-@pytest.fixture
-def sdk(server: LocalClerk) -> Iterator[clerk_backend_api.Clerk]:
-    with clerk_backend_api.Clerk(
-        bearer_auth=server.secret_key, server_url=f"{server.url}/v1", retry_config=None
-    ) as sdk:
-        yield sdk
-
-
-@pytest.fixture
-def api(server: LocalClerk) -> Iterator[httpx.Client]:
-    headers = {"Authorization": f"Bearer {server.secret_key}"}
-    with httpx.Client(base_url=server.url, headers=headers, timeout=5) as client:
-        yield client
-
-
 @pytest.fixture
 def browser(server: LocalClerk) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url, timeout=5) as client:
@@ -94,12 +67,12 @@ def claims_of(token: str, key: SigningKey) -> dict[str, Any]:
 
 
 class TestConnections:
-    def test_other_host_names_are_refused(self, api: httpx.Client) -> None:
-        assert api.get("/v1/jwks", headers={"Host": "rebound.example"}).status_code == 421
+    def test_other_host_names_are_refused(self, over_http: httpx.Client) -> None:
+        assert over_http.get("/v1/jwks", headers={"Host": "rebound.example"}).status_code == 421
 
-    def test_one_connection_serves_many_requests(self, server: LocalClerk, api: httpx.Client) -> None:
+    def test_one_connection_serves_many_requests(self, server: LocalClerk, over_http: httpx.Client) -> None:
         for _ in range(5):
-            api.get("/v1/jwks")
+            over_http.get("/v1/jwks")
 
         assert (server.calls.total, server.calls.connections) == (5, 1)
 
@@ -154,20 +127,20 @@ class TestUsers:
         ]
         assert user.email == "a@example.com"
 
-    def test_any_member_of_the_body_can_be_set_to_anything(self, server: LocalClerk, api: httpx.Client) -> None:
+    def test_any_member_of_the_body_can_be_set_to_anything(self, server: LocalClerk, over_http: httpx.Client) -> None:
         user = server.add_user(banned="perhaps", brand_new={"a": [1]}, email_addresses=["a@example.com"])
 
-        body = api.get(f"/v1/users/{user.id}").json()
+        body = over_http.get(f"/v1/users/{user.id}").json()
 
         assert (body["banned"], body["brand_new"]) == ("perhaps", {"a": [1]})
         assert body["primary_email_address_id"] is None
 
-    def test_an_update_shows_at_once_and_raises_updated_at(self, server: LocalClerk, api: httpx.Client) -> None:
+    def test_an_update_shows_at_once_and_raises_updated_at(self, server: LocalClerk, over_http: httpx.Client) -> None:
         user = server.add_user(email="old@example.com", email_addresses=["kept@example.com"], updated_at=2**45)
 
         assert server.update_user(user, email="new@example.com", first_name="Ada") is user
 
-        body = api.get(f"/v1/users/{user.id}").json()
+        body = over_http.get(f"/v1/users/{user.id}").json()
         assert [entry["email_address"] for entry in body["email_addresses"]] == ["new@example.com", "kept@example.com"]
         assert (user.email, user.name) == ("new@example.com", "Ada")
         assert body["updated_at"] == 2**45 + 1
@@ -205,13 +178,13 @@ class TestUsers:
 
 
 class TestFaults:
-    def test_down_drops_the_connection(self, server: LocalClerk, api: httpx.Client) -> None:
+    def test_down_drops_the_connection(self, server: LocalClerk, over_http: httpx.Client) -> None:
         server.faults.down()
         with pytest.raises(httpx.RemoteProtocolError, match="disconnected"):
-            api.get("/v1/jwks")
+            over_http.get("/v1/jwks")
 
         server.faults.clear()
-        assert api.get("/v1/jwks").status_code == 200
+        assert over_http.get("/v1/jwks").status_code == 200
 
     def test_a_stopped_server_refuses_connections_and_comes_back_on_its_port(self) -> None:
         server = LocalClerk()
@@ -223,18 +196,18 @@ class TestFaults:
             assert server.url == url
             assert httpx.get(f"{url}/v1/jwks").status_code == 401
 
-    def test_slow_answers_as_usual_but_late(self, server: LocalClerk, api: httpx.Client) -> None:
+    def test_slow_answers_as_usual_but_late(self, server: LocalClerk, over_http: httpx.Client) -> None:
         server.faults.slow(0.3)
         started = time.monotonic()
 
-        assert api.get("/v1/jwks").status_code == 200
+        assert over_http.get("/v1/jwks").status_code == 200
         assert time.monotonic() - started >= 0.3
 
-    def test_drip_sends_byte_after_byte_without_end(self, server: LocalClerk, api: httpx.Client) -> None:
+    def test_drip_sends_byte_after_byte_without_end(self, server: LocalClerk, over_http: httpx.Client) -> None:
         server.faults.drip(0.001)
         arrived = b""
 
-        with api.stream("GET", "/v1/jwks") as answer:
+        with over_http.stream("GET", "/v1/jwks") as answer:
             for piece in answer.iter_bytes():
                 arrived += piece
                 if len(arrived) >= 20:
@@ -249,52 +222,54 @@ class TestFaults:
         with connected(server) as connection:
             assert [connection.recv(100) for _ in range(4)] == [b"H", b"T", b"T", b"P"]
 
-    def test_a_status_comes_with_headers_and_clerks_error_body(self, server: LocalClerk, api: httpx.Client) -> None:
+    def test_a_status_comes_with_headers_and_clerks_error_body(
+        self, server: LocalClerk, over_http: httpx.Client
+    ) -> None:
         server.faults.status(429, headers={"Retry-After": "7"})
 
-        answer = api.get("/v1/users/user_1")
+        answer = over_http.get("/v1/users/user_1")
 
         assert (answer.status_code, answer.headers["Retry-After"]) == (429, "7")
         assert answer.json()["errors"][0]["code"] == "too_many_requests"
 
-    def test_a_status_may_have_any_body_and_any_number(self, server: LocalClerk, api: httpx.Client) -> None:
+    def test_a_status_may_have_any_body_and_any_number(self, server: LocalClerk, over_http: httpx.Client) -> None:
         server.faults.status(599, body=b"<html>")
 
-        answer = api.get("/v1/jwks")
+        answer = over_http.get("/v1/jwks")
 
         assert (answer.status_code, answer.content) == (599, b"<html>")
 
     def test_a_redirect_names_its_target_and_secrets_are_seen_to_follow(
-        self, server: LocalClerk, api: httpx.Client
+        self, server: LocalClerk, over_http: httpx.Client
     ) -> None:
         server.faults.redirect(f"{server.url}/trap")
 
-        assert api.get("/v1/jwks").headers["Location"] == f"{server.url}/trap"
-        api.get("/v1/jwks", follow_redirects=True)
+        assert over_http.get("/v1/jwks").headers["Location"] == f"{server.url}/trap"
+        over_http.get("/v1/jwks", follow_redirects=True)
 
         assert server.calls.paths[-1].path == "/trap"
         assert server.calls.paths[-1].headers["authorization"] == "Bearer [hidden]"
 
-    def test_a_fault_can_be_limited_to_a_path(self, server: LocalClerk, api: httpx.Client) -> None:
+    def test_a_fault_can_be_limited_to_a_path(self, server: LocalClerk, over_http: httpx.Client) -> None:
         server.faults.status(500)
         server.faults.status(503, path="/v1/users")
 
-        assert api.get("/v1/users").status_code == 503
-        assert api.get("/v1/users/user_1").status_code == 503
-        assert api.get("/v1/jwks").status_code == 500
-        assert api.get("/sign-in").status_code == 200
+        assert over_http.get("/v1/users").status_code == 503
+        assert over_http.get("/v1/users/user_1").status_code == 503
+        assert over_http.get("/v1/jwks").status_code == 500
+        assert over_http.get("/sign-in").status_code == 200
 
-    def test_a_fault_can_be_limited_to_a_number_of_times(self, server: LocalClerk, api: httpx.Client) -> None:
+    def test_a_fault_can_be_limited_to_a_number_of_times(self, server: LocalClerk, over_http: httpx.Client) -> None:
         server.faults.status(500, times=2)
         server.faults.status(429, times=1, path="/v1/jwks")
 
-        assert [api.get("/v1/jwks").status_code for _ in range(4)] == [500, 500, 429, 200]
+        assert [over_http.get("/v1/jwks").status_code for _ in range(4)] == [500, 500, 429, 200]
 
-    def test_a_later_fault_takes_the_place_of_an_earlier_one(self, server: LocalClerk, api: httpx.Client) -> None:
+    def test_a_later_fault_takes_the_place_of_an_earlier_one(self, server: LocalClerk, over_http: httpx.Client) -> None:
         server.faults.down()
         server.faults.status(500)
 
-        assert api.get("/v1/jwks").status_code == 500
+        assert over_http.get("/v1/jwks").status_code == 500
 
     def test_unknown_garbage_is_refused(self, server: LocalClerk) -> None:
         with pytest.raises(ValueError, match="wrong-types"):
@@ -309,20 +284,20 @@ class TestFaults:
 
     @pytest.mark.parametrize("kind", ["huge", "gzip-bomb"])
     def test_huge_garbage_is_fifty_megabytes_of_good_json(
-        self, server: LocalClerk, api: httpx.Client, kind: str
+        self, server: LocalClerk, over_http: httpx.Client, kind: str
     ) -> None:
         server.faults.garbage(kind)
 
-        body = api.get("/v1/jwks").content
+        body = over_http.get("/v1/jwks").content
 
         assert len(body) >= 50 * 1024 * 1024
         assert set(json.loads(body)) == {"pad"}
 
-    def test_endless_garbage_does_not_end(self, server: LocalClerk, api: httpx.Client) -> None:
+    def test_endless_garbage_does_not_end(self, server: LocalClerk, over_http: httpx.Client) -> None:
         server.faults.garbage("endless")
         arrived = 0
 
-        with api.stream("GET", "/v1/jwks") as answer:
+        with over_http.stream("GET", "/v1/jwks") as answer:
             for piece in answer.iter_raw():
                 arrived += len(piece)
                 if arrived > 1_000_000:
@@ -370,24 +345,24 @@ class TestStopping:
         assert capfd.readouterr().err == ""
 
     def test_a_mistake_in_the_answer_is_shown(
-        self, server: LocalClerk, api: httpx.Client, capfd: pytest.CaptureFixture[str]
+        self, server: LocalClerk, over_http: httpx.Client, capfd: pytest.CaptureFixture[str]
     ) -> None:
         server.respond("/v1/jwks", "text, where bytes belong")  # type: ignore[arg-type]  # the mistake
 
         with pytest.raises(httpx.TransportError):
-            api.get("/v1/jwks")
+            over_http.get("/v1/jwks")
 
         assert "TypeError" in capfd.readouterr().err
 
 
 class TestCalls:
-    def test_requests_are_counted_by_path(self, server: LocalClerk, api: httpx.Client) -> None:
-        api.get("/v1/jwks")
-        api.get("/v1/users/user_1")
-        api.get("/v1/users/user_2?x=y")
-        api.get("/v1/users/count")
-        api.get("/v1/users?limit=3")
-        api.get("/sign-in")
+    def test_requests_are_counted_by_path(self, server: LocalClerk, over_http: httpx.Client) -> None:
+        over_http.get("/v1/jwks")
+        over_http.get("/v1/users/user_1")
+        over_http.get("/v1/users/user_2?x=y")
+        over_http.get("/v1/users/count")
+        over_http.get("/v1/users?limit=3")
+        over_http.get("/sign-in")
 
         calls = server.calls
         assert (calls.key_fetches, calls.user_fetches, calls.total) == (1, 2, 6)
@@ -399,9 +374,9 @@ class TestCalls:
         calls.reset()
         assert (calls.total, calls.connections, calls.most_at_once) == (0, 0, 0)
 
-    def test_requests_are_kept_without_their_secrets(self, server: LocalClerk, api: httpx.Client) -> None:
-        api.get("/v1/jwks", headers={"Cookie": "__session=secret-cookie", "X-Odd": "kept"})
-        api.get("/v1/jwks", headers={"Authorization": "secret-without-scheme"})
+    def test_requests_are_kept_without_their_secrets(self, server: LocalClerk, over_http: httpx.Client) -> None:
+        over_http.get("/v1/jwks", headers={"Cookie": "__session=secret-cookie", "X-Odd": "kept"})
+        over_http.get("/v1/jwks", headers={"Authorization": "secret-without-scheme"})
 
         shown = repr(server.calls.paths)
         assert server.secret_key not in shown
@@ -412,7 +387,7 @@ class TestCalls:
 
 
 class TestBeginningAgain:
-    def test_a_reset_makes_another_instance(self, server: LocalClerk, api: httpx.Client) -> None:
+    def test_a_reset_makes_another_instance(self, server: LocalClerk, over_http: httpx.Client) -> None:
         user = server.add_user()
         before = (server.secret_key, server.instance_id, server.url)
         server.faults.down()
@@ -426,8 +401,8 @@ class TestBeginningAgain:
         assert server.url == before[2]
         assert server.calls.total == 0
         headers = {"Authorization": f"Bearer {server.secret_key}"}
-        assert api.get("/v1/jwks", headers=headers).json() == {"keys": [server.signing_key.jwk]}
-        assert api.get(f"/v1/users/{user.id}", headers=headers).status_code == 404
+        assert over_http.get("/v1/jwks", headers=headers).json() == {"keys": [server.signing_key.jwk]}
+        assert over_http.get(f"/v1/users/{user.id}", headers=headers).status_code == 404
 
     def test_a_server_that_never_started_can_be_reset_and_stopped(self) -> None:
         server = LocalClerk(secret_key="sk_test_mine")

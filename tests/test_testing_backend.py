@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import clerk_backend_api
@@ -13,34 +12,6 @@ import pytest
 from clerk_backend_api.models import ClerkErrors
 
 from clerk_views.testing import LocalClerk
-
-
-@pytest.fixture(scope="module")
-def _server() -> Iterator[LocalClerk]:
-    with LocalClerk() as server:
-        yield server
-
-
-@pytest.fixture
-def server(_server: LocalClerk) -> LocalClerk:
-    _server.reset()
-    return _server
-
-
-@pytest.fixture
-def sdk(server: LocalClerk) -> Iterator[clerk_backend_api.Clerk]:
-    with clerk_backend_api.Clerk(
-        bearer_auth=server.secret_key, server_url=f"{server.url}/v1", retry_config=None
-    ) as sdk:
-        yield sdk
-
-
-@pytest.fixture
-def api(server: LocalClerk) -> Iterator[httpx.Client]:
-    headers = {"Authorization": f"Bearer {server.secret_key}"}
-    with httpx.Client(base_url=server.url, headers=headers, timeout=5) as client:
-        yield client
-
 
 #: The SDK warns about parameters of its own making whenever it lists users.
 reading_lists = pytest.mark.filterwarnings("ignore:.*DEPRECATED:DeprecationWarning")
@@ -120,8 +91,8 @@ def test_lists_are_filtered_and_ordered(
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=501", "limit=x", "offset=-1"])
-def test_limits_out_of_range_are_refused(api: httpx.Client, query: str) -> None:
-    assert api.get(f"/v1/users?{query}").status_code == 422
+def test_limits_out_of_range_are_refused(over_http: httpx.Client, query: str) -> None:
+    assert over_http.get(f"/v1/users?{query}").status_code == 422
 
 
 def test_an_unknown_user_is_404_in_clerks_form(server: LocalClerk, sdk: clerk_backend_api.Clerk) -> None:
@@ -147,20 +118,20 @@ def test_a_wrong_secret_key_is_401_in_clerks_form(server: LocalClerk, header: st
     assert set(answer.json()) == {"errors", "clerk_trace_id"}
 
 
-def test_other_paths_and_methods_have_answers_too(api: httpx.Client) -> None:
-    assert api.get("/v1/organizations").status_code == 404
-    assert api.post("/v1/users", json={}).status_code == 405
-    assert api.get("/elsewhere").status_code == 404
+def test_other_paths_and_methods_have_answers_too(over_http: httpx.Client) -> None:
+    assert over_http.get("/v1/organizations").status_code == 404
+    assert over_http.post("/v1/users", json={}).status_code == 405
+    assert over_http.get("/elsewhere").status_code == 404
 
 
-def test_any_bytes_can_be_the_answer_to_a_path(server: LocalClerk, api: httpx.Client) -> None:
+def test_any_bytes_can_be_the_answer_to_a_path(server: LocalClerk, over_http: httpx.Client) -> None:
     server.respond("/v1/jwks", b"\x00\x01", 418, "text/x-odd", [("X-Odd", "yes")])
 
-    answer = api.get("/v1/jwks?a=b")
+    answer = over_http.get("/v1/jwks?a=b")
 
     assert (answer.status_code, answer.content) == (418, b"\x00\x01")
     assert (answer.headers["Content-Type"], answer.headers["X-Odd"]) == ("text/x-odd", "yes")
-    assert api.get("/v1/users").status_code == 200
+    assert over_http.get("/v1/users").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -181,22 +152,22 @@ def test_any_bytes_can_be_the_answer_to_a_path(server: LocalClerk, api: httpx.Cl
     ],
 )
 def test_each_address_takes_its_own_method(
-    server: LocalClerk, api: httpx.Client, method: str, path: str, status: int
+    server: LocalClerk, over_http: httpx.Client, method: str, path: str, status: int
 ) -> None:
     user = server.add_user()
     session = server.open_session(user)
 
-    assert api.request(method, path.format(user=user.id, session=session.id)).status_code == status
+    assert over_http.request(method, path.format(user=user.id, session=session.id)).status_code == status
 
 
-def test_an_id_may_need_quoting(server: LocalClerk, api: httpx.Client) -> None:
+def test_an_id_may_need_quoting(server: LocalClerk, over_http: httpx.Client) -> None:
     server.add_user(id="user/ü?")
 
-    assert api.get("/v1/users/user%2F%C3%BC%3F").json()["id"] == "user/ü?"
+    assert over_http.get("/v1/users/user%2F%C3%BC%3F").json()["id"] == "user/ü?"
 
 
-def test_the_domains_are_the_primary_one(server: LocalClerk, api: httpx.Client) -> None:
-    body = api.get("/v1/domains").json()
+def test_the_domains_are_the_primary_one(server: LocalClerk, over_http: httpx.Client) -> None:
+    body = over_http.get("/v1/domains").json()
 
     assert body["total_count"] == 1
     assert body["data"][0]["frontend_api_url"] == server.issuer
@@ -204,14 +175,14 @@ def test_the_domains_are_the_primary_one(server: LocalClerk, api: httpx.Client) 
 
 
 def test_a_prepared_answer_asks_for_the_secret_key_too_and_ends_with_a_reset(
-    server: LocalClerk, api: httpx.Client
+    server: LocalClerk, over_http: httpx.Client
 ) -> None:
     for path in ("/v1/users/user_1", "/api_keys/verify"):
         server.respond(path, b"{}")
-        assert api.post(path).status_code == 200
+        assert over_http.post(path).status_code == 200
         assert httpx.post(f"{server.url}{path}").status_code == 401
 
     server.reset()
 
     headers = {"Authorization": f"Bearer {server.secret_key}"}
-    assert api.get("/v1/users/user_1", headers=headers).status_code == 404
+    assert over_http.get("/v1/users/user_1", headers=headers).status_code == 404

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -54,25 +53,6 @@ A_SATELLITE = {
     "CLERK_CHECK_REVOKED_SESSIONS": True,
     "CLERK_WEBHOOK_SIGNING_SECRET": f"whsec_{'A' * 32}",
 }
-
-
-@pytest.fixture(scope="module")
-def _server() -> Iterator[LocalClerk]:
-    with LocalClerk() as server:
-        yield server
-
-
-@pytest.fixture
-def server(_server: LocalClerk) -> LocalClerk:
-    _server.reset()
-    return _server
-
-
-@pytest.fixture
-def api(server: LocalClerk) -> Iterator[httpx.Client]:
-    headers = {"Authorization": f"Bearer {server.secret_key}"}
-    with httpx.Client(base_url=server.url, headers=headers, timeout=5) as client:
-        yield client
 
 
 @pytest.fixture(params=[False, True], ids=["development", "production"])
@@ -129,41 +109,41 @@ class TestTheKeys:
 
 class TestKeyRotation:
     @staticmethod
-    def published(api: httpx.Client) -> list[str]:
-        return [key["n"] for key in api.get("/v1/jwks").json()["keys"]]
+    def published(over_http: httpx.Client) -> list[str]:
+        return [key["n"] for key in over_http.get("/v1/jwks").json()["keys"]]
 
-    def test_a_new_key_replaces_the_old_one(self, server: LocalClerk, api: httpx.Client) -> None:
+    def test_a_new_key_replaces_the_old_one(self, server: LocalClerk, over_http: httpx.Client) -> None:
         old = server.signing_key
 
         new = server.rotate_keys()
 
         assert new is server.signing_key
         assert new.kid != old.kid
-        assert self.published(api) == [new.jwk["n"]]
+        assert self.published(over_http) == [new.jwk["n"]]
         assert claims_of(server.token("user_1"), new)
         assert jwt.get_unverified_header(server.token("user_1"))["kid"] == new.kid
 
-    def test_the_key_id_may_stay(self, server: LocalClerk, api: httpx.Client) -> None:
+    def test_the_key_id_may_stay(self, server: LocalClerk, over_http: httpx.Client) -> None:
         old = server.signing_key
 
         assert server.rotate_keys(same_kid=True).kid == old.kid
-        assert old.jwk["n"] not in self.published(api)
+        assert old.jwk["n"] not in self.published(over_http)
 
-    def test_the_old_key_may_stay_published(self, server: LocalClerk, api: httpx.Client) -> None:
+    def test_the_old_key_may_stay_published(self, server: LocalClerk, over_http: httpx.Client) -> None:
         old = server.signing_key
 
         new = server.rotate_keys(keep_old=True)
 
-        assert self.published(api) == [old.jwk["n"], new.jwk["n"]]
+        assert self.published(over_http) == [old.jwk["n"], new.jwk["n"]]
         assert jwt.get_unverified_header(server.token("user_1", key=old))["kid"] == old.kid
 
-    def test_any_key_set_can_be_served(self, server: LocalClerk, api: httpx.Client) -> None:
+    def test_any_key_set_can_be_served(self, server: LocalClerk, over_http: httpx.Client) -> None:
         odd = [None, {"kty": "oct", "k": "AA"}, 5]
         server.key_set_override(odd)
-        assert api.get("/v1/jwks").json() == {"keys": odd}
+        assert over_http.get("/v1/jwks").json() == {"keys": odd}
 
         server.key_set_override(None)
-        assert self.published(api) == [server.signing_key.jwk["n"]]
+        assert self.published(over_http) == [server.signing_key.jwk["n"]]
 
     def test_keys_are_used_again_but_not_at_once(self, server: LocalClerk) -> None:
         seen = []

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import clerk_backend_api
 import httpx
-import pytest
 
 from clerk_views.testing import LocalClerk
 from clerk_views.testing.pictures import picture
-
-
-@pytest.fixture(scope="module")
-def _server() -> Iterator[LocalClerk]:
-    with LocalClerk() as server:
-        yield server
-
-
-@pytest.fixture
-def server(_server: LocalClerk) -> LocalClerk:
-    _server.reset()
-    return _server
 
 
 def chunks(png: bytes) -> dict[bytes, bytes]:
