@@ -10,17 +10,15 @@ Source: Clerk, "Backend API".
 from __future__ import annotations
 
 import json
-import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 from clerk_views.testing.directory import Directory, LocalUser
 from clerk_views.testing.faults import Refused
 from clerk_views.testing.handshakes import Handshakes
 from clerk_views.testing.instance import Instance
-from clerk_views.testing.listener import Exchange
+from clerk_views.testing.listener import Exchange, Routes, routed
 from clerk_views.testing.machines import VERIFY_PATHS, Machines
 from clerk_views.testing.organizations import Organizations
 from clerk_views.testing.sessions import LocalSession, Sessions
@@ -69,7 +67,7 @@ class BackendApi:
         self._lock = threading.Lock()
         self._prepared: dict[str, _Answer] = {}
         # The first that fits counts, so what may be part of an id comes last.
-        self._routes: tuple[tuple[str, str, Callable[..., Any]], ...] = (
+        self._routes: Routes = (
             ("GET", "jwks", self._get_keys),
             ("GET", "domains", self._get_domains),
             ("GET", "clients/handshake_payload", self._get_handshake),
@@ -128,11 +126,8 @@ class BackendApi:
         if prepared:
             return prepared
         asked = Question(query, exchange.json_object())
-        for method, pattern, find in self._routes:
-            fitting = re.fullmatch(f"/v1/{pattern}", path)
-            if fitting and method == exchange.command:
-                found = find(asked, *map(unquote, fitting.groups()))
-                return 200, json.dumps(found).encode(), "application/json", ()
+        for find, parts in routed(self._routes, exchange.command, path):
+            return 200, json.dumps(find(asked, *parts)).encode(), "application/json", ()
         if exchange.command != "GET":
             raise Refused(405, "method_not_allowed")
         raise _not_found()

@@ -23,7 +23,7 @@ from clerk_views.testing.clients import Clients, LocalClient
 from clerk_views.testing.directory import Directory, LocalUser
 from clerk_views.testing.faults import Refused
 from clerk_views.testing.instance import Instance
-from clerk_views.testing.listener import Exchange
+from clerk_views.testing.listener import Exchange, Routes, routed
 from clerk_views.testing.minting import new_id
 from clerk_views.testing.organizations import Organizations
 from clerk_views.testing.pages import can_sign_in
@@ -74,7 +74,7 @@ class FrontendApi:
         self._sessions = sessions
         self._clients = clients
         self._mint = mint
-        self._routes: tuple[tuple[str, str, Callable[..., Any]], ...] = (
+        self._routes: Routes = (
             ("GET", "client", self._get_client),
             ("DELETE", "client", self._delete_client),
             ("DELETE", "client/sessions", self._delete_sessions),
@@ -115,7 +115,7 @@ class FrontendApi:
     def handle(self, exchange: Exchange, path: str, query: Mapping[str, Sequence[str]]) -> None:
         """Answer one request."""
         try:
-            found, client = self._answer(exchange, path.removeprefix("/v1/"), query)
+            found, client = self._answer(exchange, path, query)
         except Refused as refused:
             exchange.answer(refused.status, refused.body)
             return
@@ -132,16 +132,14 @@ class FrontendApi:
             raise Refused(400, "origin_invalid", "Pages of this machine alone may use the stand-in.")
         method = query.get("_method", [""])[0] if exchange.command == "POST" else ""
         method = method.upper() or exchange.command
-        if path == "environment" and method in ("GET", "PATCH"):
+        if path == "/v1/environment" and method in ("GET", "PATCH"):
             return self._environment(), None
-        if path == "dev_browser" and method == "POST" and not self._clients.is_production:
+        if path == "/v1/dev_browser" and method == "POST" and not self._clients.is_production:
             return {"id": self._clients.development_browser(self._clients.get())}, None
-        for expected, pattern, answer in self._routes:
-            found = re.fullmatch(pattern, path)
-            if found and method == expected:
-                client = self._client(exchange, query)
-                fields = {name: values[0] for name, values in {**query, **exchange.form(blank=True)}.items()}
-                return answer(Question(client, fields, origin), *found.groups()), client
+        for find, parts in routed(self._routes, method, path):
+            client = self._client(exchange, query)
+            fields = {name: values[0] for name, values in {**query, **exchange.form(blank=True)}.items()}
+            return find(Question(client, fields, origin), *parts), client
         raise Refused(404, "resource_not_found", "The stand-in does not know this address.")
 
     def _environment(self) -> dict[str, Any]:

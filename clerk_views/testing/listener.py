@@ -12,15 +12,26 @@ import socket
 import socketserver
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 from clerk_views.testing.calls import Calls
 from clerk_views.testing.places import HOST, PROXY_PATH
+
+#: Method, pattern of the address below ``/v1/``, and what answers. The first that fits counts.
+Routes = tuple[tuple[str, str, Callable[..., Any]], ...]
+
+
+def routed(routes: Routes, method: str, path: str) -> Iterator[tuple[Callable[..., Any], list[str]]]:
+    """Say what answers a request, and with which parts of its address."""
+    for expected, pattern, answer in routes:
+        fitting = re.fullmatch(f"/v1/{pattern}", path)
+        if fitting and method == expected:
+            yield answer, [unquote(part) for part in fitting.groups()]
 
 
 class _Connection(NamedTuple):
