@@ -20,7 +20,6 @@ import logging
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -104,7 +103,7 @@ def authenticate(
         else:
             state = _judged(memo, found, offline)
         if not state.is_signed_in and len(memo.accepts) == 1 and memo.accepts != SESSIONS_ALONE:
-            state = replace(state, asked=memo.accepts[0])
+            state = state._replace(asked=memo.accepts[0])
         if mismatch is not None and early:
             return state
         memo.state = state
@@ -348,10 +347,10 @@ def _arrive(
         return None
     headers = handshake.arrival(facts, memo.config, directives)
     if verdict is not None:
-        return replace(_signed_in(verdict, "cookie", headers), arrived=True)
+        return _signed_in(verdict, "cookie", headers)._replace(arrived=True)
     outcome = handshake.signed_out("session-token-missing")
-    state = _conclude(memo, found, replace(outcome, headers=(*headers, *outcome.headers)), None, offline)
-    return replace(state, arrived=True)
+    state = _conclude(memo, found, outcome._replace(headers=(*headers, *outcome.headers)), None, offline)
+    return state._replace(arrived=True)
 
 
 @sensitive_variables()

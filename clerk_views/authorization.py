@@ -11,9 +11,8 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 #: As an argument of ``has``: not asked. None is asked, and fails like everything else that is no text.
 UNASKED: Final[Any] = object()
@@ -44,8 +43,7 @@ _DIGITS_AT_ONCE = sys.int_info.str_digits_check_threshold
 _SHARED = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Reverification:
+class Reverification(NamedTuple):
     """
     How recently the user must have proved who he is.
 
@@ -230,8 +228,7 @@ def _asked_scoped(value: object) -> tuple[bool, bool, str] | None:
     return (for_organization, for_user, names[0] or scope) if for_organization or for_user else None
 
 
-@dataclass(frozen=True, slots=True)
-class Scoped:
+class Scoped(NamedTuple):
     """The names of features or plans: those of the active organisation, and those of the user."""
 
     organization: tuple[str, ...] = ()
@@ -246,7 +243,6 @@ class Scoped:
         return (for_organization and name in self.organization) or (for_user and name in self.user)
 
 
-@dataclass(frozen=True, slots=True)
 class PackedPermissions:
     """
     Permissions as version 2 writes them: feature by feature a mask over one list of names.
@@ -259,8 +255,11 @@ class PackedPermissions:
         names: "" for one that cannot be a permission's.
     """
 
-    readings: tuple[Mapping[str, int], Mapping[str, int]]
-    names: tuple[str, ...]
+    __slots__ = ("names", "readings")
+
+    def __init__(self, readings: tuple[Mapping[str, int], Mapping[str, int]], names: tuple[str, ...]) -> None:
+        self.readings = readings
+        self.names = names
 
     def __contains__(self, permission: str) -> bool:
         if not permission.startswith("org:"):
@@ -280,8 +279,7 @@ class PackedPermissions:
         return {name: None for name, bit in zip(self.names, bits, strict=False) if bit == "1" and name}
 
 
-@dataclass(frozen=True, slots=True)
-class Authorization:
+class Authorization(NamedTuple):
     """
     What a session may do, as far as its token says.
 
@@ -402,8 +400,7 @@ def _decode_2(claims: Mapping[str, Any]) -> Authorization:
     org_id, role = _name(members.get("id")), _name(members.get("rol"))
     if org_id is None:
         return without_organization
-    return replace(
-        without_organization,
+    return without_organization._replace(
         org_id=org_id,
         org_slug=_name(members.get("slg")),
         org_role=None if role is None else f"org:{role}",

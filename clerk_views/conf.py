@@ -11,9 +11,8 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from django.conf import LazySettings, Settings, UserSettingsHolder, global_settings, settings
@@ -24,8 +23,7 @@ from clerk_views import values
 from clerk_views.values import LOOPBACK_HOSTS, PublishableKey, SettingError, below
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """One row of the settings table."""
 
     name: str

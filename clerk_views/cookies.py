@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -42,8 +41,7 @@ class Seen(NamedTuple):
 Peek = Callable[[str], Seen | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(NamedTuple):
     """
     The cookies of one spelling.
 
@@ -52,9 +50,12 @@ class Variant:
         client_uat: Empty when there is none, as the other one.
     """
 
-    sessions: tuple[str, ...] = field(default=(), repr=False)
+    sessions: tuple[str, ...] = ()
     client_uat: str = ""
-    dev_browser: str = field(default="", repr=False)
+    dev_browser: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Variant of {len(self.sessions)} sessions>"
 
     @property
     def last_change(self) -> float:
@@ -65,8 +66,7 @@ class Variant:
 _NO_VARIANT = Variant()
 
 
-@dataclass(frozen=True, slots=True)
-class Cookies:
+class Cookies(NamedTuple):
     """
     Clerk's cookies in a request, by exact name. What is empty was absent, or empty, which is the same.
 
@@ -76,11 +76,14 @@ class Cookies:
 
     plain: Variant = _NO_VARIANT
     suffixed: Variant = _NO_VARIANT
-    refresh: str = field(default="", repr=False)
-    handshake: str = field(default="", repr=False)
-    nonce: str = field(default="", repr=False)
+    refresh: str = ""
+    handshake: str = ""
+    nonce: str = ""
     redirect_count: str = ""
     repeated: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Cookies: {self.plain}, {self.suffixed}>"
 
     def of(self, suffixed: bool) -> Variant:
         """Return the cookies of one spelling."""

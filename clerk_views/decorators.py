@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar, overload
-
-from typing_extensions import Unpack
+from typing import Any, TypeVar, Unpack, overload
 
 from clerk_views.access import guard
 from clerk_views.requirements import OPTIONAL, PREFIX, RequiredOptions, Requirement, clerk_names

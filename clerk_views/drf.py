@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, Unpack
 
 from django.template.response import SimpleTemplateResponse
 from rest_framework import exceptions, permissions
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 from rest_framework.views import APIView
-from typing_extensions import Unpack
 
 from clerk_views import answers, csrf
 from clerk_views.access import keep_refusal, refusal_of

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from django.http import HttpRequest
@@ -56,7 +56,7 @@ _PLAIN_URL = re.compile(r"https?://[^/?#][!-\[\]-~]*")
 _PRINTABLE = re.compile(r"[ -~]*")
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Facts:
     """
     What a handshake depends on in a request.
@@ -77,11 +77,11 @@ class Facts:
     accept: str
     referer: str
     query_string: str
-    cookies: Cookies = field(repr=False)
+    cookies: Cookies
     suffixed: bool
-    bearer: str | None = field(repr=False)
-    get_host: Callable[[], str] = field(repr=False)
-    get_path: Callable[[], str] = field(repr=False)
+    bearer: str | None
+    get_host: Callable[[], str]
+    get_path: Callable[[], str]
 
     @property
     def variant(self) -> Variant:
@@ -168,8 +168,7 @@ def is_page_navigation(request: HttpRequest) -> bool:
     return opens_page(request.method, meta.get("HTTP_SEC_FETCH_DEST", ""), meta.get("HTTP_ACCEPT", ""))
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """
     A request that does not go on as it is.
 
@@ -180,7 +179,10 @@ class Outcome:
 
     status: str
     reason: str
-    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    headers: tuple[tuple[str, str], ...]
+
+    def __repr__(self) -> str:
+        return f"<Outcome {self.status} {self.reason}>"
 
 
 def signed_out(reason: str) -> Outcome:
@@ -376,12 +378,14 @@ def _location(facts: Facts, config: Config, reason: str) -> str:
     return f"{config.frontend_api(facts.origin)}/v1/client/handshake?{_form(query)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Brought:
+class Brought(NamedTuple):
     """What a browser brings back from Clerk: a nonce that stands for the answer, or the answer as a signed token."""
 
-    nonce: str = field(default="", repr=False)
-    token: str = field(default="", repr=False)
+    nonce: str = ""
+    token: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Brought {'a nonce' if self.nonce else 'a token'}>"
 
 
 def brought(facts: Facts, config: Config) -> Brought | None:

@@ -14,8 +14,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -88,19 +87,18 @@ class PemKeyRing(KeyRing):
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _KeySet:
+class _KeySet(NamedTuple):
     keys: Mapping[str, RSAPublicKey]
     fetched: float
 
 
-@dataclass(slots=True)
 class _Flight:
     """One attempt to refresh, that others may wait for. Failed unless it says otherwise."""
 
-    landed: threading.Event = field(default_factory=threading.Event)
-    error: ClerkUnavailable | None = None
-    succeeded: bool = False
+    def __init__(self) -> None:
+        self.landed = threading.Event()
+        self.error: ClerkUnavailable | None = None
+        self.succeeded = False
 
 
 class FetchedKeyRing(KeyRing):

@@ -25,9 +25,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.utils.crypto import salted_hmac
 from django.views.decorators.debug import sensitive_variables
@@ -64,8 +63,7 @@ _ENDPOINTS = {
 _REGISTERED = ("sub", "jti", "client_id", "act")
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """
     What Clerk said of a token.
 
@@ -80,8 +78,11 @@ class Verdict:
     until: float
     subject: str | None = None
     scopes: tuple[str, ...] = ()
-    claims: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    claims: Mapping[str, Any] = {}
     expires: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<Verdict until {self.until} on a token of {self.subject}>"
 
     @property
     def counts(self) -> bool:
@@ -170,7 +171,7 @@ class _Question:
         return verdict
 
     def remember(self, verdict: Verdict) -> None:
-        text = json.dumps(asdict(verdict), separators=(",", ":"))
+        text = json.dumps(verdict._asdict(), separators=(",", ":"))
         lifetime = max(1, math.ceil(verdict.until - time.time()))  # what it counts is looked at when it is read
         self.entry.ask("set", self.entry.key, self._closed(text), lifetime)
         if self.entry.broken:

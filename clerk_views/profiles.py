@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 #: As ``updated_at`` of a profile: Clerk reports that the user was deleted. No news is newer, so none brings him back.
 DELETED = 2**63 - 1
@@ -30,8 +29,7 @@ class _Missing(Enum):
 MISSING = _Missing.MISSING
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(NamedTuple):
     """
     One user, as Clerk describes it at one time.
 
@@ -105,7 +103,7 @@ def absent(clerk_id: str) -> Profile:
     Unlike a deletion that Clerk reports, it does not outlive better news: the key of another Clerk instance in the
     settings makes everybody unknown, and must not cost everybody the account.
     """
-    return replace(read_profile({"id": clerk_id, "object": "user", "deleted": True}), updated_at=None)
+    return read_profile({"id": clerk_id, "object": "user", "deleted": True})._replace(updated_at=None)
 
 
 def read_claims(clerk_id: str, claims: Mapping[str, Any], names: Mapping[str, str]) -> Profile:

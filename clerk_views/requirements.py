@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
 from types import MethodType
-from typing import Any, Self, TypedDict
+from typing import Any, NamedTuple, Self, TypedDict
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -55,8 +55,7 @@ class RequiredOptions(Asked, total=False):
     raise_exception: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """
     Why a visitor who is known may not pass.
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from weakref import ref
 
 from django.dispatch import Signal
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # 25 ms to import
 _ATTRIBUTE = "_clerk_views_memo"
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Proof:
     """
     A good token of whatever kind.
@@ -39,13 +39,13 @@ class Proof:
     """
 
     auth: ClerkAuth
-    token: str = field(repr=False)
-    claims: str = field(repr=False)  # JSON text, for the reason given in auth.py
+    token: str
+    claims: str  # JSON text, for the reason given in auth.py
     source: Literal["api", "cache"] = "cache"
     fresh_until: float = 0.0
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Verdict(Proof):
     """A good JWT, as this process remembers it."""
 
@@ -54,8 +54,8 @@ class Verdict(Proof):
     not_before: float
     expires: float
     key_id: str | None
-    key: RSAPublicKey = field(repr=False)
-    seen: cookies.Seen = field(repr=False)
+    key: RSAPublicKey
+    seen: cookies.Seen
     has_party: bool = True  # whether the token says which page obtained it
 
     def holds(self, ring: keys.KeyRing) -> bool:
@@ -63,8 +63,7 @@ class Verdict(Proof):
         return self.not_before <= tokens.now() < self.expires and ring.peek(self.key_id) is self.key
 
 
-@dataclass(frozen=True, slots=True)
-class RequestState:
+class RequestState(NamedTuple):
     """
     How a request stands with Clerk.
 
@@ -84,10 +83,13 @@ class RequestState:
     reason: str | None
     auth: ClerkAuth
     carrier: str | None = None
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    verdict: Proof | None = field(default=None, repr=False)
+    headers: tuple[tuple[str, str], ...] = ()
+    verdict: Proof | None = None
     arrived: bool = False
     asked: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<RequestState {self.status} {self.reason}>"
 
     @property
     def is_signed_in(self) -> bool:
@@ -115,8 +117,8 @@ class RequestState:
         if self.status == "handshake" and self.reason is not None:
             outcome = handshake.signed_out(self.reason)
             auth = ClerkAuth.signed_out(self.reason)
-            return replace(self, status=outcome.status, auth=auth, headers=outcome.headers)
-        return replace(self, headers=tuple(pair for pair in self.headers if pair[0] != "Location"))
+            return self._replace(status=outcome.status, auth=auth, headers=outcome.headers)
+        return self._replace(headers=tuple(pair for pair in self.headers if pair[0] != "Location"))
 
     @property
     def token(self) -> str | None:
@@ -147,7 +149,7 @@ class RequestState:
         return ClerkAuth.from_session(self.verdict.token, json.loads(text), text, allow_pending=True)
 
 
-@dataclass(slots=True, repr=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Memo:
     """
     What is known of one request. Kept on the request itself: no state of one request can reach another (CTX-01).

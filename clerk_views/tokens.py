@@ -12,10 +12,8 @@ import binascii
 import re
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from clerk_views import cookies
 from clerk_views.conf import Config
@@ -68,8 +66,7 @@ _SESSION_ID = re.compile(r"[A-Za-z0-9_]{1,255}")
 _KEY_ID = re.compile(r"[ -~]{1,256}")
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """
     The credentials of a request.
 
@@ -80,10 +77,13 @@ class Found:
     """
 
     carrier: str | None
-    bearer: str | None = field(default=None, repr=False)
-    cookies: Cookies = field(default=cookies.NO_COOKIES, repr=False)
+    bearer: str | None = None
+    cookies: Cookies = cookies.NO_COOKIES
 
-    @cached_property
+    def __repr__(self) -> str:
+        return f"<Found in {self.carrier}>"
+
+    @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
         """
         Tokens to look at, by where they were found, the suffixed cookie before the plain one; at most four.
@@ -190,13 +190,15 @@ def is_subject(value: Any, token_type: str) -> TypeGuard[str]:
     return isinstance(value, str) and any(pattern.fullmatch(value) for pattern in _SUBJECTS[token_type])
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(NamedTuple):
     """A token of the right shape and class, its signature not looked at yet."""
 
-    token: str = field(repr=False)
+    token: str
     key_id: str | None
-    seen: Seen = field(repr=False)
+    seen: Seen
+
+    def __repr__(self) -> str:
+        return f"<Parsed for key {self.key_id!r}>"
 
 
 def peek(token: str) -> Seen | None:

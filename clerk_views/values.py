@@ -13,9 +13,8 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 MIN_WEBHOOK_SECRET = 16  # bytes
@@ -79,8 +78,7 @@ class SettingError(ValueError):
         self.mend = mend
 
 
-@dataclass(frozen=True)
-class PublishableKey:
+class PublishableKey(NamedTuple):
     """What a publishable key says. Source: Clerk, "publishable key"; its prefix alone decides production."""
 
     text: str

@@ -12,9 +12,8 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from django.views.decorators.debug import sensitive_variables
 
@@ -62,8 +61,7 @@ def remembered(fingerprint: str, token_type: str, /) -> _Verdicts:
 os.register_at_fork(after_in_child=remembered.cache_clear)  # a lock held by another thread would stay held for ever
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(NamedTuple):
     """
     What came of the tokens under one name.
 
@@ -74,7 +72,10 @@ class Judged:
 
     verdict: Verdict | None
     refused: TokenRefused
-    token: str | None = field(default=None, repr=False)
+    token: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Judged {self.verdict or self.refused}>"
 
 
 _UNREADABLE = TokenRefused("token-invalid", "not of a token's shape")

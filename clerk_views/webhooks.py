@@ -20,7 +20,7 @@ import hmac
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -245,7 +245,7 @@ def _sync_user(event: _Event, config: Config, sender: type) -> Callable[[], None
     if isinstance(data, Mapping) and event.type == "user.deleted":
         data = {**data, "deleted": True}
     try:
-        profile = replace(read_profile(data), rank=event.rank)
+        profile = read_profile(data)._replace(rank=event.rank)
     except ValueError:
         logger.warning("Webhook %s says that a user changed, but not which", event.message_id)
         return _nothing

