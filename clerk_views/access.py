@@ -22,12 +22,12 @@ from django.views.generic.base import View as ClassBasedView
 
 from clerk_views import answers, csrf
 from clerk_views.auth import ClerkAuth
-from clerk_views.authentication import authenticate
+from clerk_views.authentication import state_of
 from clerk_views.conf import Config
 from clerk_views.exceptions import AccountRefused, ClerkError, ClerkUnavailable, NotInMemory
 from clerk_views.handshake import is_page_navigation
 from clerk_views.requirements import Refusal, Requirement
-from clerk_views.states import RequestState, memo_of
+from clerk_views.states import Memo, RequestState, memo_of
 from clerk_views.visitors import attach, attach_clerk, attach_user, load_user
 
 logger = logging.getLogger("clerk_views")
@@ -36,24 +36,30 @@ View = Callable[..., Any]
 
 
 def admit(
-    request: Any, requirement: Requirement, view: View, url_kwargs: Mapping[str, Any], *, offline: bool = False
+    request: Any,
+    memo: Memo,
+    requirement: Requirement,
+    view: View,
+    url_kwargs: Mapping[str, Any],
+    *,
+    offline: bool = False,
 ) -> HttpResponseBase | None:
     """
     Return None if the visitor may pass, with ``request.clerk`` and the user set; else the answer he gets.
 
     Args:
+        memo: The request's.
         url_kwargs: What the URL gave the view.
 
     Raises:
         NotInMemory: ``offline``, and memory does not suffice.
     """
-    memo = memo_of(request)
     base = memo.request
     accepts = requirement.accepted(memo.config)
     # Where no session counts, no browser can be helped by signing in.
     page = is_page(request, view) and "session_token" in accepts
     try:
-        state = authenticate(request, accepts=accepts, page=page, offline=offline)
+        state = state_of(memo, accepts=accepts, page=page, offline=offline)
         if not page:
             state = state.without_redirect()
         elif state.is_handshake:
@@ -62,7 +68,7 @@ def admit(
         # Whoever is let in below is loaded anyway, and no other request.user is asked for till then but by conditions:
         # a lazy one would cost 3 µs in vain.
         shown = not auth.is_authenticated or requirement.optional or requirement.condition is not None
-        (attach if shown else attach_clerk)(request, auth)
+        (attach if shown else attach_clerk)(request, memo, auth)
         if not auth.is_authenticated and not requirement.optional:
             return _refuse(request, state, requirement, page, offline)
         if auth.is_authenticated and state.carrier == "header":
@@ -71,21 +77,21 @@ def admit(
             if offline:
                 raise NotInMemory  # the secret may be in the session, and so in the database
             if csrf.failure(base):
-                attach(request, auth)
+                attach(request, memo, auth)
                 return answers.forbidden(base, "csrf-failed", page=False)
         if not requirement.optional:
             if requirement.condition is not None and offline:
                 raise NotInMemory  # a condition may read the database
             refusal = refusal_of(requirement, auth, url_kwargs, memo.config)
             if refusal is not None:
-                attach(request, auth)
+                attach(request, memo, auth)
                 if page and offline:
                     raise NotInMemory  # the project's own page may read the database
                 return answers.refused(base, refusal, page=page)
             try:
-                attach_user(request, load_user(request, offline=offline))
+                attach_user(request, memo, load_user(memo, offline=offline))
             except ClerkError:
-                attach(request, auth)
+                attach(request, memo, auth)
                 raise
     except ClerkError as problem:
         return answer(request, problem, page=page)
@@ -119,9 +125,9 @@ def refusal_of(
 
 def is_page(request: Any, view: View | None = None) -> bool:
     """Whether to answer with a page. REST framework's views and requests never want one, nor a redirect."""
-    if not isinstance(request, HttpRequest) or hasattr(getattr(view, "cls", None), "authentication_classes"):
+    if not isinstance(request, HttpRequest) or not is_page_navigation(request):
         return False
-    return is_page_navigation(request)
+    return not hasattr(getattr(view, "cls", None), "authentication_classes")
 
 
 def _must_prove_intent(by_cookie: bool, view: View) -> bool:
@@ -157,11 +163,12 @@ def answer(request: Any, problem: ClerkError, *, page: bool | None = None) -> Ht
 
     if page is None:
         page = is_page(request)
+    memo = memo_of(request)
     if page:  # which may show who is signed in, and must not meet the same error by asking
-        state = memo_of(request).state
-        attach_clerk(request, ClerkAuth.signed_out(problem.reason) if state is None else state.auth)
-        attach_user(request, AnonymousUser())
-    return answers.error(memo_of(request).request, problem, page=page)
+        auth = ClerkAuth.signed_out(problem.reason) if memo.state is None else memo.state.auth
+        attach_clerk(request, memo, auth)
+        attach_user(request, memo, AnonymousUser())
+    return answers.error(memo.request, problem, page=page)
 
 
 def keep_refusal(problem: Exception | None) -> None:
@@ -172,10 +179,10 @@ def keep_refusal(problem: Exception | None) -> None:
             rewrite()
 
 
-def _finish(request: Any, response: Any, requirement: Requirement) -> Any:
+def _finish(memo: Memo, response: Any, requirement: Requirement) -> Any:
     """Set the caching headers of a response that depends on who is calling."""
     if isinstance(response, HttpResponseBase):  # else Django says what is wrong with it
-        state = memo_of(request).state
+        state = memo.state
         if state is not None:
             answers.carry(response, state)
         answers.mark_private(response, personal=not requirement.optional or state is None or state.carrier is not None)
@@ -201,8 +208,9 @@ def guard(
 
         @wraps(view)
         async def guarded(request: Any, *args: Any, **kwargs: Any) -> Any:
+            memo = memo_of(request)
             try:
-                response = await _aadmit(request, requirement, view, kwargs)
+                response = await _aadmit(request, memo, requirement, view, kwargs)
                 if response is None:
                     response = view(request, *args, **kwargs)
                     if isawaitable(response):  # else the dispatch of an async class has answered by itself
@@ -211,21 +219,22 @@ def guard(
                 response = await sync_to_async(_answer_raised)(request, problem, guarded, view_class)
                 if response is None:
                     raise
-            return _finish(request, response, requirement)
+            return _finish(memo, response, requirement)
 
     else:
 
         @wraps(view)
         def guarded(request: Any, *args: Any, **kwargs: Any) -> Any:
+            memo = memo_of(request)
             try:
-                response = admit(request, requirement, view, kwargs)
+                response = admit(request, memo, requirement, view, kwargs)
                 if response is None:
                     response = view(request, *args, **kwargs)
             except _ANSWERED as problem:
                 response = _answer_raised(request, problem, guarded, view_class)
                 if response is None:
                     raise
-            return _finish(request, response, requirement)
+            return _finish(memo, response, requirement)
 
     guarded.csrf_exempt = True  # type: ignore[attr-defined]  # Django's own marks
     guarded.login_required = False  # type: ignore[attr-defined]
@@ -250,12 +259,12 @@ def _is_async(view: Any) -> bool:
 
 
 async def _aadmit(
-    request: Any, requirement: Requirement, view: View, url_kwargs: Mapping[str, Any]
+    request: Any, memo: Memo, requirement: Requirement, view: View, url_kwargs: Mapping[str, Any]
 ) -> HttpResponseBase | None:
     try:
-        return admit(request, requirement, view, url_kwargs, offline=True)
+        return admit(request, memo, requirement, view, url_kwargs, offline=True)
     except NotInMemory:
-        return await sync_to_async(admit)(request, requirement, view, url_kwargs)
+        return await sync_to_async(admit)(request, memo, requirement, view, url_kwargs)
 
 
 _ANSWERED = (AccountRefused, ClerkUnavailable, *answers.CLIENT_ERRORS)

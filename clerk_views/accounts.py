@@ -12,10 +12,9 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.base_user import AbstractBaseUser
@@ -38,8 +37,7 @@ Source = Literal["cache", "api"]
 OPEN_TRANSACTION = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(NamedTuple):
     """
     The Django user behind a token.
 
@@ -88,8 +86,12 @@ def read_user(clerk_id: str) -> AbstractBaseUser | None:
 
     This is the query of the steady state, and the one place where it is made.
     """
-    # The row must say itself whose it is, whatever the database takes for equal (CAC-04).
-    return next((user for user in rows.read(clerk_id) if user.clerk_account.clerk_id == clerk_id), None)
+    user: Any
+    for user in rows.read(clerk_id):
+        # The row must say itself whose it is, whatever the database takes for equal (CAC-04).
+        if user.clerk_account.clerk_id == clerk_id:
+            return user  # type: ignore[no-any-return]  # a user, with what this library adds
+    return None
 
 
 def sync_django_user(clerk_user: Any, *, sender: type | None = None) -> Any:

@@ -46,16 +46,41 @@ _KEPT_BACK = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 SESSIONS_ALONE = ("session_token",)
 
+_SCHEME = "Bearer "
+
 
 def is_foreign(memo: Memo) -> bool:
     """Whether the request brings a bearer token that is plainly another scheme's. See tokens.is_foreign()."""
+    if _known(memo) is not None:
+        return False
     bearer = _found(memo).bearer
-    # One that is known here is ours, and need not be taken apart again.
-    return (
-        bearer is not None
-        and recall(bearer, "session_token", memo)[1] is None
-        and tokens.is_foreign(bearer, memo.config)
-    )
+    return bearer is not None and tokens.is_foreign(bearer, memo.config)
+
+
+def _known(memo: Memo) -> Verdict | None:
+    """
+    Return the verdict on the session token in the header, if this process remembers one.
+
+    Of what is remembered nothing needs be looked at again: tokens.find() would find the same, as a token's letters are
+    all that it takes, and no other kind of token is remembered there. Measured: half of what deciding costs otherwise.
+    """
+    header = memo.request.META.get("HTTP_AUTHORIZATION") or ""
+    if not header.startswith(_SCHEME) or len(header) > tokens.MAX_TOKEN_LENGTH:
+        return None
+    return recall(header[len(_SCHEME) :], "session_token", memo)[1]
+
+
+def _at_once(memo: Memo) -> RequestState | None:
+    """Say how a request stands of which nothing has to be weighed, as most have not; None for any other."""
+    if memo.judged is not None or "session_token" not in memo.accepts:
+        return None
+    if _is_silent(memo.request):
+        return _of_silence(memo.config)
+    known = _known(memo)
+    # One token that is known is good alone, see judge_all(); but its session may have been ended.
+    if known is None or memo.config.check_revoked_sessions or not known.holds(keys.get_key_ring(memo.config)):
+        return None
+    return _signed_in(known, "header")
 
 
 def _found(memo: Memo) -> tokens.Found:
@@ -65,7 +90,14 @@ def _found(memo: Memo) -> tokens.Found:
 
 
 def authenticate(
-    request: Any,
+    request: Any, *, accepts: tuple[str, ...] | None = None, early: bool = False, offline: bool = False
+) -> RequestState:
+    """See state_of()."""
+    return state_of(memo_of(request), accepts=accepts, early=early, offline=offline)
+
+
+def state_of(
+    memo: Memo,
     *,
     accepts: tuple[str, ...] | None = None,
     early: bool = False,
@@ -88,7 +120,6 @@ def authenticate(
         NotInMemory: ``offline``, and memory does not suffice.
         ImproperlyConfigured: The settings allow no decision.
     """
-    memo = memo_of(request)
     if accepts is not None and accepts != memo.accepts:
         memo.accepts, memo.state, memo.auth = accepts, None, None
     if not page and not memo.apart:
@@ -96,6 +127,10 @@ def authenticate(
         if memo.judged is not None and memo.judged.arrived:
             memo.judged = memo.state = memo.auth = None
     if memo.state is None:
+        at_once = _at_once(memo)
+        if at_once is not None:
+            memo.state = memo.judged = at_once
+            return at_once
         found = _found(memo)
         mismatch = _mismatch(memo, found)
         if mismatch is not None:
@@ -147,7 +182,6 @@ def _mismatch(memo: Memo, found: tokens.Found) -> str | None:
 
 
 def _kind(memo: Memo, bearer: str | None) -> str:
-    # A session token that is known here need not be taken apart again.
     if bearer is None or recall(bearer, "session_token", memo)[1] is not None:
         return "session_token"  # what nobody can read is no machine's, at any rate
     return tokens.kind(bearer)
@@ -225,18 +259,12 @@ def _ask_about(token: str, token_type: str, memo: Memo, offline: bool) -> Proof:
 
 @sensitive_variables()
 def _decide(memo: Memo, found: tokens.Found, offline: bool) -> RequestState:
-    if found.bearer is not None:
-        # Of one token that is remembered there is nothing to weigh, see judge_all(). Measured: 1.5 µs instead of 3.
-        known = recall(found.bearer, "session_token", memo)[1]
-        if known is not None and known.holds(keys.get_key_ring(memo.config)):
-            return _signed_in(known, "header")
     if memo.config.publishable_key is not None and found.carrier != "header":
-        if _is_silent(memo.request):
-            return _of_silence(memo.config)
         return _by_cookies(memo, found, offline)
     if found.carrier is None:
         return NOBODY
-    judged = judge_all(found.groups[0] if found.groups else (), memo, offline)
+    groups = found.groups
+    judged = judge_all(groups[0] if groups else (), memo, offline)
     if judged.verdict is not None:
         return _signed_in(judged.verdict, found.carrier)
     if memo.config.publishable_key is not None:
@@ -250,7 +278,7 @@ def _decide(memo: Memo, found: tokens.Found, offline: bool) -> RequestState:
 
 def _is_silent(request: HttpRequest) -> bool:
     meta = request.META
-    speaks = meta.get("HTTP_COOKIE") or "__" in meta.get("QUERY_STRING", "")
+    speaks = meta.get("HTTP_AUTHORIZATION") or meta.get("HTTP_COOKIE") or "__" in meta.get("QUERY_STRING", "")
     return not speaks and not handshake.is_page_navigation(request)
 
 
@@ -261,6 +289,8 @@ def _of_silence(config: Config) -> RequestState:
 
     It is the same for each. Measured: 7 µs less than to find that out again.
     """
+    if config.publishable_key is None:
+        return NOBODY
     facts = handshake.Facts("", "", "", "", "", "", cookies.NO_COOKIES, False, None, str, str)
     outcome = handshake.start(facts, config) or handshake.signed_out("session-token-and-uat-missing")
     auth = ClerkAuth(status=outcome.status, reason=outcome.reason)

@@ -381,23 +381,8 @@ def read_raw() -> dict[str, Any]:
     return raw
 
 
-def _now() -> list[Any]:
-    """
-    Take the values a Config depends on, quickly enough to do it for every request.
-
-    Measured: getattr() of a name that is not set costs 3 µs through Django's lazy settings, so a look at each of our
-    names 40 µs; a look into the plain dictionary behind them 1 µs, and 1 µs more for each name that the environment may
-    hold. Overrides (tests) stack such dictionaries.
-    """
-    holder: Any = object.__getattribute__(settings, "_wrapped") if type(settings) is LazySettings else None
-    values = [*map(vars(holder).get, _NAMES)] if type(holder) is Settings else _through_overrides(holder)
-    for position, name in _IN_ENVIRONMENT:
-        if values[position] is None:
-            values[position] = os.environ.get(name)
-    return values
-
-
-def _through_overrides(holder: Any) -> list[Any]:
+def _values(holder: Any) -> list[Any]:
+    """Return the values of all names as they stand now; None where nothing is set. Overrides (tests) stack layers."""
     layers: list[dict[str, Any]] = []
     while type(holder) is UserSettingsHolder:
         layers.append(vars(holder))
@@ -418,21 +403,58 @@ def _through_overrides(holder: Any) -> list[Any]:
     return values
 
 
+def _holder() -> Any:
+    """Return the object behind Django's lazy settings; None where there are other settings than Django's."""
+    return object.__getattribute__(settings, "_wrapped") if type(settings) is LazySettings else None
+
+
 _NAMES = [setting.name for setting in SETTINGS]
-_IN_ENVIRONMENT = [(position, setting.name) for position, setting in enumerate(SETTINGS) if setting.from_environment]
+_FROM_ENVIRONMENT = [setting.name for setting in SETTINGS if setting.from_environment]
 
 
 class _Latest:
-    """The settings as they last stood. A list that was changed in place equals itself, so of lists there are copies."""
+    """
+    The settings as they last stood, and whether they still do: quickly enough to ask for every request.
 
-    def __init__(self, values: list[Any], config: Config) -> None:
-        self.values = values
-        self.config = config
-        self.copies = [(value, value.copy()) for value in values if isinstance(value, (list, dict))]
+    Measured: getattr() of a name that is not set costs 3 µs through Django's lazy settings, so a look at each of our
+    names 40 µs. Of the plain dictionary behind them it costs less than 1 µs to see that what was set is the same, and
+    that nothing else is set; and 1 µs for each name that has to be looked for in the environment.
+    """
 
-    def stand(self, values: list[Any]) -> bool:
+    def __init__(self) -> None:
+        self._holder = _holder()
+        self._values: list[Any] = _values(self._holder)
+        named = dict(zip(_NAMES, self._values, strict=True))
+        self._set = [name for name in _NAMES if type(self._holder) is Settings and name in vars(self._holder)]
+        self._set_values = [named[name] for name in self._set]
+        self._unset = frozenset(_NAMES).difference(self._set)
+        self._environment = [(name, os.environ.get(name)) for name in _FROM_ENVIRONMENT if named[name] is None]
+        # A list that was changed in place equals itself, so of lists there are copies.
+        self._copies = [(value, value.copy()) for value in self._values if isinstance(value, (list, dict))]
+        self.config = Config(read_raw())
+
+    def stand(self) -> bool:
         """Whether they still stand so."""
-        return self.values == values and all(value == copy for value, copy in self.copies)
+        holder = _holder()
+        if holder is self._holder and type(holder) is Settings:
+            if not self._are_in(vars(holder)):
+                return False
+        elif _values(holder) != self._values:
+            return False
+        for name, found in self._environment:
+            if os.environ.get(name) != found:
+                return False
+        for value, copy in self._copies:  # noqa: SIM110  # all() of a generator costs 1 µs more
+            if value != copy:
+                return False
+        return True
+
+    def _are_in(self, found: dict[str, Any]) -> bool:
+        try:
+            same = [found[name] for name in self._set] == self._set_values
+        except KeyError:
+            return False
+        return same and found.keys().isdisjoint(self._unset)
 
 
 _latest: _Latest | None = None
@@ -446,11 +468,11 @@ def config() -> Config:
     connections) can be held by it. ``override_settings`` needs no help: values are compared at each call.
     """
     latest = _latest
-    return latest.config if latest is not None and latest.stand(_now()) else _read_anew()
+    return latest.config if latest is not None and latest.stand() else _read_anew()
 
 
 @sensitive_variables()
 def _read_anew() -> Config:
     global _latest
-    _latest = latest = _Latest(_now(), Config(read_raw()))
+    _latest = latest = _Latest()
     return latest.config

@@ -31,8 +31,8 @@ from clerk_views.access import answer, is_page, keep_refusal
 from clerk_views.authentication import aauthenticate, authenticate, is_foreign
 from clerk_views.exceptions import AccountRefused, ClerkError, ClerkUnavailable
 from clerk_views.handshake import is_page_navigation
-from clerk_views.states import RequestState, memo_of
-from clerk_views.visitors import attach, user_of
+from clerk_views.states import RequestState, known_memo, memo_of
+from clerk_views.visitors import attach_lazily, user_of
 
 _HANDLER = convert_exception_to_response.__module__
 
@@ -67,7 +67,7 @@ class ClerkMiddleware:
                 _skip_csrf(request, authenticate(request, early=True))
             except ClerkUnavailable as problem:
                 return self._finish(request, answer(request, problem))
-        attach(request)
+        attach_lazily(request)
         return self._finish(request, self._settle(request, self.get_response(request)))
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
@@ -85,7 +85,7 @@ class ClerkMiddleware:
             except ClerkUnavailable as problem:
                 if may_skip_csrf:
                     return self._finish(request, await sync_to_async(answer)(request, problem))
-        attach(request)
+        attach_lazily(request)
         response = await self.get_response(request)
         if _trouble(request) is not None:  # pages and rows may want the database
             response = await sync_to_async(self._settle)(request, response)
@@ -135,7 +135,9 @@ class ClerkMiddleware:
         return response if expected == 403 and is_page(request) else answer(request, problem)
 
     def _finish(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-        memo = memo_of(request)
+        memo = known_memo(request)
+        if memo is None:
+            return response
         if memo.state is not None:
             answers.carry(response, memo.state)
         if memo.state is not None or memo.unavailable is not None:  # somebody asked who is calling
@@ -145,7 +147,9 @@ class ClerkMiddleware:
 
 def _trouble(request: HttpRequest) -> ClerkError | None:
     """Return what stood in the way of saying who is calling, if that was asked."""
-    memo = memo_of(request)
+    memo = known_memo(request)
+    if memo is None:
+        return None
     return memo.user_error if isinstance(memo.user_error, ClerkError) else memo.unavailable
 
 

@@ -30,6 +30,7 @@ from clerk_views.conf import Config
 from clerk_views.exceptions import ClerkUnavailable, TokenRefused
 from clerk_views.requirements import OPTIONAL
 from clerk_views.states import Memo, memo_of
+from clerk_views.visitors import replaced
 
 logger = logging.getLogger("clerk_views")
 
@@ -164,10 +165,10 @@ def _newest_session_id(candidates: Iterable[str], memo: Memo) -> str | None:
 def _end_django_session(request: HttpRequest) -> None:
     if not hasattr(request, "session"):
         return
-    memo = memo_of(request)
-    if memo.attached:
+    before = replaced(request)
+    if before is not None:
         # Who logs out is the session's own user. Clerk's would have to be looked up first, and may be refused.
-        request.user = memo.session_user or AnonymousUser()
+        request.user = before.user or AnonymousUser()
     logout(request)
 
 

@@ -27,6 +27,7 @@ from clerk_views.conf import Config
 
 #: Attributes of class-based views start so; the rest is the keyword.
 PREFIX = "clerk_"
+_API_VIEW = "WrappedAPIView"  # the class that REST framework's @api_view makes of a function
 
 Condition = Callable[[ClerkAuth], object]
 
@@ -324,6 +325,17 @@ def keywords_of(view: Any, served: Any = None) -> dict[str, Any]:
     return found
 
 
+@lru_cache(maxsize=1024)
+def asks_by_attributes(view_class: type) -> bool:
+    """
+    Whether an instance of this class may ask for something by ``clerk_…`` attributes. Most do not.
+
+    Raises:
+        TypeError: An attribute's name is none of ours.
+    """
+    return bool(attribute_names(view_class)) or view_class.__qualname__ == _API_VIEW
+
+
 def function_attributes(view_class: type, served: Any = None) -> dict[str, Any]:
     """
     Return the ``clerk_…`` attributes of the function that REST framework's ``@api_view`` has made this class from.
@@ -331,7 +343,7 @@ def function_attributes(view_class: type, served: Any = None) -> dict[str, Any]:
     They may stand on the function itself, below the decorator, or on the view that comes of it. That is found by its
     name, or as what is served: it need not be either, where another view calls this one.
     """
-    if view_class.__qualname__ != "WrappedAPIView":
+    if view_class.__qualname__ != _API_VIEW:
         return {}
     handlers = [vars(view_class).get(method) for method in getattr(view_class, "http_method_names", ())]
     found = {}

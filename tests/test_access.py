@@ -16,6 +16,7 @@ from django.views.debug import ExceptionReporter
 
 from clerk_views import clerk_optional, clerk_required
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable
+from clerk_views.states import memo_of
 from clerk_views.testing import LocalClerk
 from clerk_views.visitors import load_user
 from tests import views
@@ -51,13 +52,13 @@ def test_a_refusal_is_found_once_per_request(local_clerk: LocalClerk) -> None:
     request = RequestFactory().get("/", headers=bearer(local_clerk.token("user_unknown")))
     for _ in range(2):
         with pytest.raises(AccountRefused):
-            load_user(request)
+            load_user(memo_of(request))
     assert local_clerk.calls.user_fetches == 1
     local_clerk.faults.down()
     request = RequestFactory().get("/", headers=bearer(local_clerk.token("user_other")))
     for _ in range(2):
         with pytest.raises(ClerkUnavailable):
-            load_user(request)
+            load_user(memo_of(request))
 
 
 def test_a_raising_view_raises(local_clerk: LocalClerk) -> None:
@@ -145,7 +146,7 @@ def test_error_reports_show_no_settings(settings: Any) -> None:
     settings.CLERK_SECRET_KEY = "sk_test_canary"
     settings.CLERK_TIMEOUT_MS = "wrong"
     try:
-        load_user(RequestFactory().get("/"))
+        load_user(memo_of(RequestFactory().get("/")))
     except ImproperlyConfigured as error:
         reporter: Any = ExceptionReporter(RequestFactory().get("/"), ImproperlyConfigured, error, error.__traceback__)
         frames = [str(value) for frame in reporter.get_traceback_frames() for _, value in frame["vars"]]

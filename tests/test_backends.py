@@ -28,8 +28,9 @@ from django.views import View
 
 from clerk_views import clerk_optional, clerk_required
 from clerk_views.mixins import ClerkLoginRequiredMixin
+from clerk_views.states import memo_of
 from clerk_views.testing import LocalClerk, LocalUser
-from clerk_views.visitors import attach, load_user
+from clerk_views.visitors import attach_lazily, load_user
 from tests.conftest import World
 from tests.doors import MIDDLEWARE
 
@@ -61,7 +62,7 @@ def member(local_clerk: LocalClerk, ada: LocalUser) -> str:
 
 def request_of(authorization: str) -> tuple[HttpRequest, Any]:
     request = RequestFactory().get("/", headers={"authorization": authorization})
-    return request, load_user(request)
+    return request, load_user(memo_of(request))
 
 
 def test_it_answers_from_the_token(member: str) -> None:
@@ -192,7 +193,7 @@ def test_the_inactive_and_the_anonymous_have_none(member: str) -> None:
 
 def test_copies_of_a_lazy_user_find_him_too(member: str) -> None:
     request: Any = RequestFactory().get("/", headers={"authorization": member})
-    attach(request)
+    attach_lazily(request)
     early = copy.copy(request.user)
     assert request.user.has_perm(CREATE)
     assert early.has_perm(CREATE)

@@ -36,7 +36,7 @@ from clerk_views.exceptions import AccountRefused, ClerkUnavailable, TokenRefuse
 from clerk_views.machines import verify
 from clerk_views.mixins import ClerkLoginRequiredMixin
 from clerk_views.signals import clerk_auth_failed, clerk_auth_success, clerk_cache_miss
-from clerk_views.states import RequestState
+from clerk_views.states import RequestState, memo_of
 from clerk_views.testing import LocalClerk, LocalUser
 from clerk_views.testing.minting import new_signing_key
 from clerk_views.values import TOKEN_TYPES
@@ -473,9 +473,9 @@ class TestWhatAViewSees:
         """MCH-03: it never becomes a row."""
         request = request_with(local_clerk.m2m_token("mch_1"))
         authenticate(request, accepts=TOKEN_TYPES)
-        assert isinstance(load_user(request), AnonymousUser)
+        assert isinstance(load_user(memo_of(request)), AnonymousUser)
         assert isinstance(user_of(request), AnonymousUser)
-        assert load_user(request) is load_user(request)
+        assert load_user(memo_of(request)) is load_user(memo_of(request))
         assert django_user_model.objects.count() == 0
 
     def test_claims_of_a_token_do_not_describe_its_user(
@@ -491,20 +491,20 @@ class TestWhatAViewSees:
         ):
             request = request_with(token)
             authenticate(request, accepts=TOKEN_TYPES)
-            user = load_user(request)
+            user = load_user(memo_of(request))
             assert user.pk != boss.pk
             assert (user.email, user.first_name) == ("", "")
             request = request_with(local_clerk.token(ada, email="ada@example.com", email_verified=True))
-            assert load_user(request).pk == user.pk
+            assert load_user(memo_of(request)).pk == user.pk
         request = request_with(local_clerk.create_api_key(ada, claims=forged))
         authenticate(request, accepts=TOKEN_TYPES)
-        assert load_user(request).email in ("", "ada@example.com")
+        assert load_user(memo_of(request)).email in ("", "ada@example.com")
 
     def test_who_was_refused_has_no_user(self, local_clerk: LocalClerk) -> None:
         request = request_with(JUNK)
         authenticate(request, accepts=TOKEN_TYPES)
         with pytest.raises(AccountRefused):
-            load_user(request)
+            load_user(memo_of(request))
 
 
 @pytest.mark.django_db
@@ -599,8 +599,8 @@ class TestSignals:
             for _ in range(2):
                 request = request_with(token)
                 authenticate(request, accepts=TOKEN_TYPES)
-                load_user(request)
-                load_user(request)
+                load_user(memo_of(request))
+                load_user(memo_of(request))
         assert [(sent["source"], sent["auth"].machine_id, sent["user"].is_anonymous) for sent in good] == [
             ("api", "mch_1", True),
             ("cache", "mch_1", True),
@@ -611,13 +611,13 @@ class TestSignals:
         assert token not in str([*good, *missed])
 
     def test_a_users_key_tells_likewise(self, local_clerk: LocalClerk, ada: LocalUser) -> None:
-        load_user(request_with(local_clerk.token(ada)))
+        load_user(memo_of(request_with(local_clerk.token(ada))))
         token = local_clerk.create_api_key(ada)
         with heard(clerk_auth_success) as good:
             for _ in range(2):
                 request = request_with(token)
                 authenticate(request, accepts=TOKEN_TYPES)
-                load_user(request)
+                load_user(memo_of(request))
         assert [sent["source"] for sent in good] == ["api", "cache"]
 
     def test_a_refused_one_tells_why(self, local_clerk: LocalClerk) -> None:

@@ -28,6 +28,7 @@ from django.core.handlers.wsgi import WSGIHandler  # noqa: E402  # after setup
 from django.core.management import call_command  # noqa: E402  # after setup
 from django.test import override_settings  # noqa: E402  # after setup
 
+from tests.benchmarks import urls  # noqa: E402  # after setup
 from tests.benchmarks.stacks import ENGINE, STACKS  # noqa: E402  # after setup
 
 
@@ -55,10 +56,16 @@ class Inside:
         if kind == "piece":
             pieces = import_module("tests.benchmarks.pieces")  # of our library, which not every process has
             run = pieces.repeated(path, tokens[0], requests)
-        elif kind == "async":
+            return self._cost(run, requests)
+        urls.put_first(path)
+        if kind == "async":
             run = self._async_run(path, stack, self._headers(stack, brings, tokens, requests), status)
         else:
             run = self._sync_run(path, stack, self._headers(stack, brings, tokens, requests), status)
+        return self._cost(run, requests)
+
+    @staticmethod
+    def _cost(run: Callable[[], None], requests: int) -> dict[str, float]:
         gc.collect()
         wall, cpu = time.perf_counter(), time.process_time()
         run()

@@ -51,8 +51,8 @@ def measure(clerk: LocalClerk, scratch: Path, seconds: int, say: Callable[[str],
     rates: dict[str, list[float]] = {name: [] for name in ways}
     with ExitStack() as stack:
         ports = {
-            name: stack.enter_context(_serving(configuration | {"middleware": middleware}))
-            for name, (_, middleware, _) in ways.items()
+            name: stack.enter_context(_serving(configuration | {"middleware": middleware, "served": path}))
+            for name, (path, middleware, _) in ways.items()
         }
         for turn in range(TURNS + 1):
             say(f"HTTP, turn {turn} of {TURNS}" if turn else "HTTP, a turn that does not count")

@@ -9,6 +9,8 @@ from typing import Any
 
 _given: dict[str, Any] = json.loads(os.environ["CLERK_VIEWS_BENCH"])
 
+#: The path of the one view that a process over HTTP is asked for.
+SERVED: str | None = _given.get("served")
 #: Which library protects the views: ours, or django-clerk-sdk.
 LIBRARY: str = _given["library"]
 

@@ -46,6 +46,11 @@ async def async_with_user(request: HttpRequest) -> HttpResponse:
     return key_of(await request.auser())
 
 
+def put_first(wanted: str) -> None:
+    """Let a view be the first that Django finds: none is dearer than another for its place in the list."""
+    urlpatterns.sort(key=lambda pattern: str(pattern.pattern) != wanted)
+
+
 urlpatterns = [
     path("bare", bare),
     path("orm", by_orm),
