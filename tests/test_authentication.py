@@ -301,8 +301,9 @@ def test_a_failure_is_told_once_and_names_no_token(local_clerk: LocalClerk) -> N
 
 
 def test_who_is_not_signed_in_has_no_user(local_clerk: LocalClerk) -> None:
+    request = request_with()
     with pytest.raises(AccountRefused):
-        load_user(memo_of(request_with()))
+        load_user(memo_of(request))
 
 
 @pytest.mark.parametrize(

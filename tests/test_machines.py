@@ -611,7 +611,8 @@ class TestSignals:
         assert token not in str([*good, *missed])
 
     def test_a_users_key_tells_likewise(self, local_clerk: LocalClerk, ada: LocalUser) -> None:
-        load_user(memo_of(request_with(local_clerk.token(ada))))
+        request = request_with(local_clerk.token(ada))
+        load_user(memo_of(request))
         token = local_clerk.create_api_key(ada)
         with heard(clerk_auth_success) as good:
             for _ in range(2):
