@@ -20,7 +20,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -34,7 +34,7 @@ from clerk_views.auth import ClerkAuth
 from clerk_views.conf import Config
 from clerk_views.exceptions import ClerkUnavailable, NotInMemory, TokenRefused
 from clerk_views.states import NOBODY, Memo, Proof, RequestState, Verdict, memo_of, report_failure, send_once
-from clerk_views.verdicts import Judged, digest_of, judge, judge_all, recall, remembered, with_key
+from clerk_views.verdicts import Judged, apart, digest_of, judge, judge_all, recall, remembered, with_key
 
 logger = logging.getLogger("clerk_views")
 
@@ -54,7 +54,7 @@ def is_foreign(memo: Memo) -> bool:
     if _known(memo) is not None:
         return False
     bearer = _found(memo).bearer
-    return bearer is not None and tokens.is_foreign(bearer, memo.config)
+    return bearer is not None and tokens.is_foreign(bearer, memo.config, partial(apart, memo))
 
 
 def _known(memo: Memo) -> Verdict | None:
@@ -184,7 +184,7 @@ def _mismatch(memo: Memo, found: tokens.Found) -> str | None:
 def _kind(memo: Memo, bearer: str | None) -> str:
     if bearer is None or recall(bearer, "session_token", memo)[1] is not None:
         return "session_token"  # what nobody can read is no machine's, at any rate
-    return tokens.kind(bearer)
+    return tokens.kind(bearer, partial(apart, memo))
 
 
 def _not_accepted(memo: Memo, found: tokens.Found, reason: str, early: bool, offline: bool) -> RequestState:
@@ -338,7 +338,7 @@ def _facts(memo: Memo, found: tokens.Found) -> handshake.Facts:
 
     def peek(token: str) -> cookies.Seen | None:
         known = verdicts.get(digest_of(token))
-        return known.seen if known else tokens.peek(token)
+        return known.seen if known else tokens.peek(token, partial(apart, memo))
 
     return handshake.Facts(
         method=request.method or "",

@@ -11,12 +11,11 @@ import math
 import os
 import threading
 import time
+from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from django.utils.crypto import salted_hmac
-
 from clerk_views.conf import Config
-from clerk_views.entries import CLOCKS, SharedEntry
+from clerk_views.entries import CLOCKS, SharedEntry, keyed_digest
 from clerk_views.exceptions import ClerkError
 from clerk_views.profiles import Profile
 
@@ -57,16 +56,7 @@ class Memory(SharedEntry):
     consequence = "users are compared with Clerk more often"
 
     def __init__(self, clerk_id: str, config: Config) -> None:
-        # What a sync depends on is in the key: with other settings everybody is out of sync.
-        scope = (
-            config.api_url,
-            config.secret_key,
-            config.user_source,
-            dict(config.user_fields),
-            dict(config.user_claims),
-            clerk_id,
-        )
-        digest = salted_hmac("clerk_views.accounts", repr(scope), algorithm="sha256").hexdigest()
+        digest = keyed_digest("clerk_views.accounts", f"{_scope(config)} {clerk_id}")
         super().__init__(f"clerk_views:{_CACHE_VERSION}:user:{digest}", config)
         self._timeout = config.cache_timeout
 
@@ -101,6 +91,19 @@ class Memory(SharedEntry):
         mark = Mark(float(at), verdict)
         # A genuine one that somebody kept and put back later counts no longer than it would have.
         return mark if -CLOCKS <= time.time() - mark.at <= _LIFETIMES[verdict] + CLOCKS else None
+
+
+@lru_cache(maxsize=8)
+def _scope(config: Config) -> str:
+    """Return what a sync depends on: with other settings everybody is out of sync."""
+    parts = (
+        config.api_url,
+        config.secret_key,
+        config.user_source,
+        dict(config.user_fields),
+        dict(config.user_claims),
+    )
+    return repr(parts)
 
 
 def note_told(user: Any, clerk_id: str, at: float, config: Config) -> None:

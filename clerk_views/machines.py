@@ -35,7 +35,7 @@ from clerk_views import tokens
 from clerk_views.api import get_api, get_machine_api
 from clerk_views.calls import Budget
 from clerk_views.conf import Config
-from clerk_views.entries import CLOCKS, SharedEntry, complain
+from clerk_views.entries import CLOCKS, SharedEntry, complain, keyed_digest
 from clerk_views.exceptions import ClerkUnavailable, TokenRefused
 from clerk_views.freshness import Flights
 
@@ -147,7 +147,7 @@ class _Question:
         self.budget = budget
         # With another key, the same token may be another instance's (CAC-02).
         scope = repr((config.api_url, get_key(token_type, config), token_type, token))
-        digest = salted_hmac("clerk_views.machines", scope, algorithm="sha256").hexdigest()
+        digest = keyed_digest("clerk_views.machines", scope)
         self.entry = _Entry(f"clerk_views:{_CACHE_VERSION}:machine:{digest}", config)
         secret = salted_hmac("clerk_views.machines.entry", scope, algorithm="sha256").digest()
         self._secret = base64.urlsafe_b64encode(secret)

@@ -14,10 +14,8 @@ import os
 import threading
 import time
 
-from django.utils.crypto import salted_hmac
-
 from clerk_views.conf import Config
-from clerk_views.entries import SharedEntry
+from clerk_views.entries import SharedEntry, keyed_digest
 
 #: Sessions remembered in a process; the oldest are forgotten first, and are in the cache still.
 MAX_KEPT = 4096
@@ -29,7 +27,7 @@ class _Entry(SharedEntry):
     consequence = "what a handshake brings counts once in each process"
 
     def __init__(self, session: str, config: Config) -> None:
-        digest = salted_hmac("clerk_views.replays", f"{config.api_url} {session}", algorithm="sha256").hexdigest()
+        digest = keyed_digest("clerk_views.replays", f"{config.api_url} {session}")
         super().__init__(f"clerk_views:1:brought:{digest}", config)
 
 

@@ -9,10 +9,8 @@ are refused: Clerk's API mints tokens for ten years on request, and no cache rem
 
 from __future__ import annotations
 
-from django.utils.crypto import salted_hmac
-
 from clerk_views.conf import Config
-from clerk_views.entries import SharedEntry
+from clerk_views.entries import SharedEntry, keyed_digest
 
 #: Seconds, besides the leeway. Clerk's session tokens live one minute, those that its API mints as long as it was told.
 LONGEST_TOKEN_LIFE = 86_400
@@ -26,8 +24,7 @@ class _Entry(SharedEntry):
     consequence = "revoked sessions count until their tokens expire"
 
     def __init__(self, session_id: str, config: Config) -> None:
-        scope = f"{config.api_url} {session_id}"
-        digest = salted_hmac("clerk_views.revocation", scope, algorithm="sha256").hexdigest()
+        digest = keyed_digest("clerk_views.revocation", f"{config.api_url} {session_id}")
         super().__init__(f"clerk_views:1:revoked:{digest}", config)
 
 

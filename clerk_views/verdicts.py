@@ -8,11 +8,10 @@ Django user, who is looked up each time.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import threading
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from django.views.decorators.debug import sensitive_variables
@@ -128,6 +127,13 @@ def recall(token: str, token_type: str, memo: Memo) -> tuple[bytes, Verdict | No
     return memo.recalled[1:]
 
 
+def apart(memo: Memo, token: str) -> tokens.Pieces:
+    """Take a token apart. The last is kept for the request, for whoever looks at it once more: 15 µs each."""
+    if memo.pieces is None or memo.pieces[0] != token:
+        memo.pieces = (token, tokens.take_apart(token))
+    return memo.pieces[1]
+
+
 @sensitive_variables()
 def judge(
     token: str,
@@ -158,8 +164,10 @@ def judge(
                 raise TokenRefused(handshake.STALE)
             return verdict
         verdicts.drop(digest)
-    parsed = tokens.parse(token) if is_session else tokens.parse_machine(token, token_type)
-    if parsed.seen.issued is not None and parsed.seen.issued < since:
+    taken = partial(apart, memo)
+    parsed = tokens.parse(token, taken) if is_session else tokens.parse_machine(token, token_type, taken)
+    seen = parsed.seen
+    if seen.issued is not None and seen.issued < since:
         raise TokenRefused(handshake.STALE)
 
     def verify(key: RSAPublicKey) -> dict[str, Any]:
@@ -169,7 +177,7 @@ def judge(
         return tokens.verify_machine(parsed, key, settings, token_type)
 
     claims, key = with_key(parsed, memo, offline, verify)
-    text = json.dumps(claims, separators=(",", ":"))
+    text = parsed.pieces.text
     verdict = Verdict(
         auth=ClerkAuth.from_session(token, claims, text)
         if is_session
@@ -190,7 +198,7 @@ def judge(
         expires=claims["exp"],
         key_id=parsed.key_id,
         key=key,
-        seen=parsed.seen,
+        seen=seen,
         has_party=bool(claims.get("azp")),
     )
     if leeway is None:

@@ -94,9 +94,11 @@ def test_rs256_step() -> None:
     good, expected = set(), set()
     for group, vector in vectors("json_web_signature"):
         for key in usable_keys(group):
-            with suppress(jwt.PyJWTError):
-                jwt.api_jws.decode(vector["jws"], key, algorithms=["RS256"])
-                good.add(vector["tcId"])
+            with suppress(TokenRefused, ValueError, AttributeError):
+                head, payload, signature = vector["jws"].split(".")
+                is_good = tokens.rs256().verify(f"{head}.{payload}".encode(), key, tokens.decode(signature))
+                if is_good and json.loads(tokens.decode(head))["alg"] == "RS256":
+                    good.add(vector["tcId"])
         # Valid under another algorithm is still not valid as RS256.
         if vector["result"] == "valid" and "public" in group and group["public"].get("alg") == "RS256":
             expected.add(vector["tcId"])
