@@ -67,19 +67,20 @@ def admit(
         auth = auth_for(state, requirement)
         # Whoever is let in below is loaded anyway, and no other request.user is asked for till then but by conditions:
         # a lazy one would cost 3 µs in vain.
-        shown = not auth.is_authenticated or requirement.optional or requirement.condition is not None
+        is_authenticated, optional = auth.is_authenticated, requirement.optional
+        shown = not is_authenticated or optional or requirement.condition is not None
         (attach if shown else attach_clerk)(request, memo, auth)
-        if not auth.is_authenticated and not requirement.optional:
+        if not is_authenticated and not optional:
             return _refuse(request, state, requirement, page, offline)
-        if auth.is_authenticated and state.carrier == "header":
+        if is_authenticated and state.carrier == "header":
             csrf.exempt(base)
-        elif csrf.must_check(base) and _must_prove_intent(auth.is_authenticated, view):
+        elif csrf.must_check(base) and _must_prove_intent(is_authenticated, view):
             if offline:
                 raise NotInMemory  # the secret may be in the session, and so in the database
             if csrf.failure(base):
                 attach(request, memo, auth)
                 return answers.forbidden(base, "csrf-failed", page=False)
-        if not requirement.optional:
+        if not optional:
             if requirement.condition is not None and offline:
                 raise NotInMemory  # a condition may read the database
             refusal = refusal_of(requirement, auth, url_kwargs, memo.config)
@@ -183,9 +184,9 @@ def _finish(memo: Memo, response: Any, requirement: Requirement) -> Any:
     """Set the caching headers of a response that depends on who is calling."""
     if isinstance(response, HttpResponseBase):  # else Django says what is wrong with it
         state = memo.state
+        answers.mark_private(response, personal=not requirement.optional or state is None or state.carrier is not None)
         if state is not None:
             answers.carry(response, state)
-        answers.mark_private(response, personal=not requirement.optional or state is None or state.carrier is not None)
     return response
 
 

@@ -239,6 +239,8 @@ def mark_private(response: HttpResponseBase, *, personal: bool = True) -> None:
     """
     Keep shared caches from giving one visitor's page to another (CAC-08). What the view set itself stays.
 
+    Before carry(), whose headers count for more than these.
+
     Args:
         personal: Whether this response may be about somebody; else it only varies with who asks.
     """

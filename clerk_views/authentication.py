@@ -25,7 +25,6 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections
-from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 
 from clerk_views import cookies, handshake, keys, machines, replays, revocation, signals, tokens
@@ -74,8 +73,9 @@ def _at_once(memo: Memo) -> RequestState | None:
     """Say how a request stands of which nothing has to be weighed, as most have not; None for any other."""
     if memo.judged is not None or "session_token" not in memo.accepts:
         return None
-    if _is_silent(memo.request):
-        return _of_silence(memo.config)
+    meta = memo.request.META
+    if not (meta.get("HTTP_AUTHORIZATION") or meta.get("HTTP_COOKIE") or "__" in meta.get("QUERY_STRING", "")):
+        return None if handshake.is_page_navigation(memo.request) else _of_silence(memo.config)
     known = _known(memo)
     # One token that is known is good alone, see judge_all(); but its session may have been ended.
     if known is None or memo.config.check_revoked_sessions or not known.holds(keys.get_key_ring(memo.config)):
@@ -274,12 +274,6 @@ def _decide(memo: Memo, found: tokens.Found, offline: bool) -> RequestState:
         # Clerk's own words: expired, and why it was not refreshed.
         reason = handshake.expired(handshake.why_not_refresh(memo.request.method or "", "") or "")
     return _conclude(memo, found, handshake.signed_out(reason), judged, offline)
-
-
-def _is_silent(request: HttpRequest) -> bool:
-    meta = request.META
-    speaks = meta.get("HTTP_AUTHORIZATION") or meta.get("HTTP_COOKIE") or "__" in meta.get("QUERY_STRING", "")
-    return not speaks and not handshake.is_page_navigation(request)
 
 
 @lru_cache(maxsize=8)

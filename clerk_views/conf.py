@@ -417,8 +417,9 @@ class _Latest:
     The settings as they last stood, and whether they still do: quickly enough to ask for every request.
 
     Measured: getattr() of a name that is not set costs 3 µs through Django's lazy settings, so a look at each of our
-    names 40 µs. Of the plain dictionary behind them it costs less than 1 µs to see that what was set is the same, and
-    that nothing else is set; and 1 µs for each name that has to be looked for in the environment.
+    names 40 µs; a look into the plain dictionary behind them 3 µs in the midst of a request. So only what was set is
+    looked at, and besides whether any name came or went: how many there are, and which came last. Overrides (tests)
+    stack such dictionaries, and go the long way.
     """
 
     def __init__(self) -> None:
@@ -427,8 +428,8 @@ class _Latest:
         named = dict(zip(_NAMES, self._values, strict=True))
         self._set = [name for name in _NAMES if type(self._holder) is Settings and name in vars(self._holder)]
         self._set_values = [named[name] for name in self._set]
-        self._unset = frozenset(_NAMES).difference(self._set)
-        self._environment = [(name, os.environ.get(name)) for name in _FROM_ENVIRONMENT if named[name] is None]
+        self._names = _trace(vars(self._holder)) if type(self._holder) is Settings else None
+        self._environment = [(name, _from_environment(name)) for name in _FROM_ENVIRONMENT if named[name] is None]
         # A list that was changed in place equals itself, so of lists there are copies.
         self._copies = [(value, value.copy()) for value in self._values if isinstance(value, (list, dict))]
         self.config = Config(read_raw())
@@ -442,7 +443,7 @@ class _Latest:
         elif _values(holder) != self._values:
             return False
         for name, found in self._environment:
-            if os.environ.get(name) != found:
+            if _from_environment(name) != found:
                 return False
         for value, copy in self._copies:  # noqa: SIM110  # all() of a generator costs 1 µs more
             if value != copy:
@@ -454,7 +455,21 @@ class _Latest:
             same = [found[name] for name in self._set] == self._set_values
         except KeyError:
             return False
-        return same and found.keys().isdisjoint(self._unset)
+        return same and _trace(found) == self._names
+
+
+def _from_environment(name: str) -> str | bytes | None:
+    """
+    Return what the environment has under a name, encoded or not, to see whether it is still the same.
+
+    os.environ takes 2 µs to say that it has nothing, in exceptions; the dictionary behind it, on POSIX systems, 0.1.
+    """
+    kept = getattr(os.environ, "_data", None) if os.name == "posix" else None
+    return os.environ.get(name) if kept is None else kept.get(name.encode())
+
+
+def _trace(found: dict[str, Any]) -> tuple[int, str]:
+    return len(found), next(reversed(found))
 
 
 _latest: _Latest | None = None

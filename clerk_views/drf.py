@@ -103,7 +103,8 @@ class ClerkAuthentication(BaseAuthentication):
             auth = state.auth
             if auth.is_pending and any(requirement.allow_pending for requirement in asked):
                 auth = state.auth_if_pending_allowed
-            refusals = _refusals_by_exception(asking, auth, view, memo)
+            by_exception = auth.is_pending or auth.token_type not in memo.config.accepts_token
+            refusals = _refusals_by_exception(asking, auth, view, memo) if by_exception else []
             if refusals and auth.is_pending:
                 auth, refusals = state.auth, []
             if refusals:
@@ -321,9 +322,12 @@ def _permissions(view: APIView, memo: Memo) -> list[Any]:
         return []
     memo.looking = True
     try:
-        return list(view.get_permissions())
+        found = list(view.get_permissions())
     finally:
         memo.looking = False
+    if type(view).get_permissions is APIView.get_permissions:
+        memo.permissions = (view.permission_classes, found)
+    return found
 
 
 def _accepted(asked: list[Requirement], memo: Memo) -> tuple[str, ...]:
@@ -345,8 +349,6 @@ def _ours(permission: Any) -> list[IsClerkAuthenticated]:
 
 def _settled(permission: Any) -> Any:
     """Put ours in the place of REST framework's own "~", which stands where others were composed first."""
-    if isinstance(permission, IsClerkAuthenticated):
-        return permission
     for name in ("op1", "op2"):
         if hasattr(permission, name):
             setattr(permission, name, _settled(getattr(permission, name)))
@@ -382,7 +384,7 @@ def _refusals_by_exception(asking: list[Any], auth: ClerkAuth, view: Any, memo: 
     permissions admits them. But another one that is an alternative to it, as ``| IsAuthenticated``, sees a user like
     any other. So they count only where our permissions alone let them in, or where without ours nobody comes in.
     """
-    if not auth.is_authenticated or not (auth.is_pending or auth.token_type not in memo.config.accepts_token):
+    if not auth.is_authenticated:
         return []
     refusals: list[Refusal] = []
 
@@ -455,10 +457,15 @@ def _prepare(view: APIView, memo: Memo) -> None:
     asking: list[Any] = []
 
     def permissions_in_turn() -> Iterator[Any]:
-        asking[:] = map(_settled, get_permissions())
+        classes, made = memo.permissions or (None, [])
+        # What was made for the look at them will do, as long as the view has the same: 3 µs less.
+        found = made if view.permission_classes is classes else get_permissions()
+        asking[:] = [
+            permission if isinstance(permission, IsClerkAuthenticated) else _settled(permission) for permission in found
+        ]
         # A refusal counts while the permission that it is part of is being asked: composed, it may pass all the same.
         for permission in asking[:]:
-            memo.refusal = [] if _ours(permission) else None
+            memo.refusal = [] if isinstance(permission, IsClerkAuthenticated) or _ours(permission) else None
             yield permission
         memo.refusal = None
 
@@ -466,9 +473,9 @@ def _prepare(view: APIView, memo: Memo) -> None:
         response = finalize(request, response, *args, **kwargs)
         if response.status_code == 503:
             response["Cache-Control"] = "no-store"
+        answers.mark_private(response)
         if memo.state is not None:
             answers.carry(response, memo.state)
-        answers.mark_private(response)
         data = getattr(response, "data", None)
         code = getattr(data.get("detail"), "code", None) if isinstance(data, dict) else None
         if code == "not_authenticated":

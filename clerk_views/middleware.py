@@ -68,7 +68,10 @@ class ClerkMiddleware:
             except ClerkUnavailable as problem:
                 return self._finish(request, answer(request, problem))
         attach_lazily(request)
-        return self._finish(request, self._settle(request, self.get_response(request)))
+        response = self.get_response(request)
+        if known_memo(request) is None:
+            return response  # nobody has asked anything
+        return self._finish(request, self._settle(request, response))
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         """See __call__()."""
@@ -136,12 +139,10 @@ class ClerkMiddleware:
 
     def _finish(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         memo = known_memo(request)
-        if memo is None:
-            return response
-        if memo.state is not None:
-            answers.carry(response, memo.state)
-        if memo.state is not None or memo.unavailable is not None:  # somebody asked who is calling
+        if memo is not None and (memo.state is not None or memo.unavailable is not None):  # somebody asked who it is
             answers.mark_private(response, personal=memo.state is None or memo.state.carrier is not None)
+            if memo.state is not None:
+                answers.carry(response, memo.state)
         return response
 
 

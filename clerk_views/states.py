@@ -116,7 +116,10 @@ class RequestState(NamedTuple):
 
     def without_redirect(self) -> RequestState:
         """Return how the request stands for a door that never redirects: a handshake reads as signed out."""
-        if not self.is_handshake:
+        for name, _ in self.headers:
+            if name == "Location":
+                break
+        else:
             return self
         if self.status == "handshake" and self.reason is not None:
             outcome = handshake.signed_out(self.reason)
@@ -177,7 +180,9 @@ class Memo:
     user: Any = None
     user_error: Exception | None = None
     auth: ClerkAuth | None = None  # what a view sees, once that is settled
+    attached: bool = False  # the user, loaded already
     refusal: Any = None  # of the permission that REST framework asked last, see drf.py
+    permissions: tuple[Any, list[Any]] | None = None  # REST framework's, and what they were made from, likewise
     looking: bool = False  # at what REST framework's permissions ask for, likewise
 
     def __init__(self, request: HttpRequest, config: Config) -> None:

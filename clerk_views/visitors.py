@@ -20,7 +20,7 @@ from clerk_views import csrf, signals
 from clerk_views.auth import ClerkAuth
 from clerk_views.authentication import aauthenticate, state_of
 from clerk_views.exceptions import AccountRefused, ClerkUnavailable, NotInMemory
-from clerk_views.states import Memo, Proof, RequestState, django_request, memo_of, report_failure
+from clerk_views.states import Memo, Proof, django_request, known_memo, memo_of, report_failure
 
 if TYPE_CHECKING:  # see the end
     from django.contrib.auth.models import AnonymousUser
@@ -72,33 +72,31 @@ def load_user(memo: Memo, *, offline: bool = False) -> Any:
     if memo.user is None:
         state = memo.state or state_of(memo, offline=offline)
         try:
-            if state.verdict is None or not state.auth_if_pending_allowed.is_authenticated:
+            auth = state.auth_if_pending_allowed  # nobody with open tasks comes here whom his view does not admit
+            if state.verdict is None or not auth.is_authenticated:
                 raise AccountRefused("session-token-missing", "nobody is signed in")
-            memo.user = _resolve(memo, state, state.verdict, offline)
+            memo.user = _resolve(memo, auth, state.verdict, offline)
         except (AccountRefused, ClerkUnavailable) as error:
             memo.user_error = error
             raise
     return memo.user
 
 
-def _resolve(memo: Memo, state: RequestState, verdict: Proof, offline: bool) -> Any:
+def _resolve(memo: Memo, auth: ClerkAuth, verdict: Proof, offline: bool) -> Any:
     request = memo.request
     sender = type(request)
-    auth = state.auth_if_pending_allowed  # nobody with open tasks comes here whom his view does not admit
     clerk_id = auth.user_id
     if clerk_id is None:
         # A machine never becomes a user row (MCH-03).
         if offline and signals.clerk_auth_success.has_listeners(sender):
             raise NotInMemory
         nobody = _nobody()
-        signals.clerk_auth_success.send_robust(
-            sender, user=nobody, source=verdict.source, auth=state.auth, request=request
-        )
+        signals.clerk_auth_success.send_robust(sender, user=nobody, source=verdict.source, auth=auth, request=request)
         return nobody
     if offline:
         raise NotInMemory
     # What a machine token claims may have been put there by whoever made it, and describes no user.
-    describes = memo.config.user_source == "claims" and state.token_type == "session_token"
+    describes = memo.config.user_source == "claims" and auth.token_type == "session_token"
     try:
         resolved = _resolver()(
             clerk_id,
@@ -159,7 +157,7 @@ def attach_lazily(request: HttpRequest) -> None:
     Without Clerk credentials, or with a stale or bad cookie, a session user stays who he is. A presented bearer
     decides alone: a bad one makes the request anonymous.
     """
-    attach_lazy_clerk(request)
+    request.clerk = SimpleLazyObject(partial(get_clerk, request))  # type: ignore[attr-defined]  # ours to add
     if replaced(request) is None:
         _attach_lazy_user(request)
 
@@ -193,15 +191,21 @@ class Replaced(NamedTuple):
     need be no memo. Measured: it would be half of what they cost.
     """
 
-    of: ref[HttpRequest]  # a copy of the request has attributes of its own to find
+    of: Callable[[], HttpRequest | None]  # weak; a copy of the request has attributes of its own to find
     user: Any = None
     auser: Any = None
+
+
+_NOBODY_REPLACED = Replaced(lambda: None)
 
 
 def replaced(request: HttpRequest) -> Replaced | None:
     """Return whom ours was put in the place of; None where it was put nowhere yet."""
     found = request.__dict__.get(_REPLACED)
-    return found if type(found) is Replaced and found.of() is request else None
+    if type(found) is Replaced and found.of() is request:
+        return found
+    memo = known_memo(request)
+    return _NOBODY_REPLACED if memo is not None and memo.attached else None
 
 
 class _LazyUser:
@@ -232,10 +236,8 @@ def attach_clerk(request: Any, memo: Memo, auth: ClerkAuth) -> None:
 
 def attach_user(request: Any, memo: Memo, user: Any) -> None:
     """Set ``request.user`` to the user himself, loaded already."""
-    base: Any = memo.request
-    if replaced(base) is None:
-        base.__dict__[_REPLACED] = Replaced(ref(base))
-    _set_user(request, base, user)
+    memo.attached = True
+    _set_user(request, memo.request, user)
 
 
 def _set_user(request: Any, base: Any, user: Any) -> None:

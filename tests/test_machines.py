@@ -893,12 +893,12 @@ class TestWhatClerkSays:
     def test_a_wrong_machine_key_is_named_and_harms_nothing_else(
         self, local_clerk: LocalClerk, settings: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
-        settings.CLERK_MACHINE_SECRET_KEY = "ak_wrong"
+        settings.CLERK_MACHINE_SECRET_KEY = "ak_wrong_and_named"
         for _ in range(5):
             with pytest.raises(ClerkUnavailable):
                 asked(local_clerk.m2m_token("mch_1"), "m2m_token")
         assert "refuses CLERK_MACHINE_SECRET_KEY" in caplog.text
-        assert "ak_wrong" not in caplog.text
+        assert "ak_wrong_and_named" not in caplog.text
         assert asked(local_clerk.create_api_key("user_1")).subject == "user_1"
 
     def test_without_any_key_what_only_clerk_can_tell_is_refused(
