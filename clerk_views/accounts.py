@@ -86,12 +86,9 @@ def read_user(clerk_id: str) -> AbstractBaseUser | None:
 
     This is the query of the steady state, and the one place where it is made.
     """
-    user: Any
-    for user in rows.read(clerk_id):
-        # The row must say itself whose it is, whatever the database takes for equal (CAC-04).
-        if user.clerk_account.clerk_id == clerk_id:
-            return user  # type: ignore[no-any-return]  # a user, with what this library adds
-    return None
+    # The row must say itself whose it is, whatever the database takes for equal (CAC-04).
+    found = [user for user in rows.read(clerk_id) if user.clerk_account.clerk_id == clerk_id]
+    return found[0] if found else None
 
 
 def sync_django_user(clerk_user: Any, *, sender: type | None = None) -> Any:

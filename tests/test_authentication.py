@@ -33,7 +33,7 @@ from clerk_views.testing.minting import (
     new_signing_key,
     session_header,
 )
-from clerk_views.verdicts import MAX_VERDICTS, _Verdicts
+from clerk_views.verdicts import MAX_VERDICTS, _Verdicts, judge_all
 from clerk_views.visitors import load_user
 from tests import wire
 from tests.doors import beside
@@ -298,6 +298,18 @@ def test_a_failure_is_told_once_and_names_no_token(local_clerk: LocalClerk) -> N
         assert failed == []
         authenticate(request_with("a b"))
     assert failed[0]["token_hash"] is None
+
+
+def test_no_description_shows_a_credential(local_clerk: LocalClerk) -> None:
+    """LOG-01: neither of what was judged nor of what came of it, good or bad."""
+    token = local_clerk.token("user_a")
+    for credential in (token, token[:-9] + "AAAAAAAAA"):
+        request = request_with(credential)
+        memo = memo_of(request)
+        state = authenticate(request)
+        judged = judge_all([credential], memo, offline=False)
+        for shown in map(repr, (state, state.verdict, judged, judged.verdict, memo)):
+            assert not any(part in shown for part in credential.split("."))
 
 
 def test_who_is_not_signed_in_has_no_user(local_clerk: LocalClerk) -> None:
@@ -1092,9 +1104,9 @@ class TestRefresh:
     @pytest.mark.parametrize("fault", ["down", "slow"])
     @row("11-row-4")
     def test_fetch_error(self, local_clerk: LocalClerk, settings: Any, judge: Any, fault: str) -> None:
-        settings.CLERK_TIMEOUT_MS = 300
         expired = self.expired(local_clerk)
-        authenticate(visit(held(local_clerk.token("user_b"))))
+        authenticate(visit(held(local_clerk.token("user_b"))))  # the keys are there
+        settings.CLERK_TIMEOUT_MS = 300
         getattr(local_clerk.faults, fault)(**{"path": "/v1/sessions", **({"seconds": 2} if fault == "slow" else {})})
         assert self.why(judge, lambda more: visit(self.cookie(expired), **more)) == "fetch-error"
 

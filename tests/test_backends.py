@@ -199,6 +199,15 @@ def test_copies_of_a_lazy_user_find_him_too(member: str) -> None:
     assert early.has_perm(CREATE)
 
 
+def test_a_second_middleware_leaves_the_first_ones_user(member: str) -> None:
+    request: Any = RequestFactory().get("/", headers={"authorization": member})
+    attach_lazily(request)
+    first = request.user
+    attach_lazily(request)
+    assert request.user is first
+    assert first.has_perm(CREATE)
+
+
 def test_it_signs_nobody_in() -> None:
     from django.contrib.auth import authenticate
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from django.conf import LazySettings
+from django.conf import LazySettings, UserSettingsHolder
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
@@ -717,3 +717,32 @@ def test_a_list_that_is_changed_in_place_counts() -> None:
     parties: list[str] = django_settings.CLERK_AUTH_PARTIES  # type: ignore[misc]  # as it stands in the settings now
     parties.append("https://two.example")
     assert config().auth_parties == ("https://one.example", "https://two.example")
+
+
+def test_what_is_not_overridden_is_looked_at_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in production, where nothing is stacked on the settings file."""
+    plain: Any = object.__getattribute__(django_settings, "_wrapped")
+    while isinstance(plain, UserSettingsHolder):
+        plain = plain.default_settings
+    monkeypatch.setattr(django_settings, "_wrapped", plain)
+    monkeypatch.setenv("CLERK_SECRET_KEY", "sk_test_environment")
+    first = config()
+    assert first is config()
+    assert first.secret_key == "sk_test_environment"
+    monkeypatch.setattr(django_settings, "CLERK_TIMEOUT_MS", 1234, raising=False)
+    assert config().timeout == 1.234
+    assert config() is config()
+    monkeypatch.setattr(django_settings, "CLERK_TIMEOUT_MS", 4321)
+    assert config().timeout == 4.321
+    monkeypatch.delattr(django_settings, "CLERK_TIMEOUT_MS")
+    assert config().timeout == first.timeout
+    monkeypatch.setattr(django_settings, "ANOTHER", 1, raising=False)
+    assert config().cache_timeout == first.cache_timeout
+    monkeypatch.delattr(django_settings, "ANOTHER")  # one name goes and one comes
+    monkeypatch.setattr(django_settings, "CLERK_CACHE_TIMEOUT", 5, raising=False)
+    assert config().cache_timeout == 5
+    assert config().webhook_secrets == ()
+    monkeypatch.setenv("CLERK_WEBHOOK_SIGNING_SECRET", WEBHOOK_SECRET)
+    assert len(config().webhook_secrets) == 1
+    monkeypatch.setenv("CLERK_SECRET_KEY", "sk_test_another")
+    assert config().secret_key == "sk_test_another"

@@ -890,6 +890,11 @@ class TestWhatClerkSays:
         with pytest.raises(ClerkUnavailable):
             asked(key)
 
+    def test_a_description_shows_no_claims(self, local_clerk: LocalClerk) -> None:
+        verdict = asked(local_clerk.create_api_key("user_1", claims={"plan": "canary"}))
+        assert verdict.claims["plan"] == "canary"
+        assert "canary" not in repr(verdict)
+
     def test_a_wrong_machine_key_is_named_and_harms_nothing_else(
         self, local_clerk: LocalClerk, settings: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
