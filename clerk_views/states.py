@@ -182,7 +182,6 @@ class Memo:
     auth: ClerkAuth | None = None  # what a view sees, once that is settled
     attached: bool = False  # the user, loaded already
     refusal: Any = None  # of the permission that REST framework asked last, see drf.py
-    permissions: tuple[Any, list[Any]] | None = None  # REST framework's, and what they were made from, likewise
     looking: bool = False  # at what REST framework's permissions ask for, likewise
 
     def __init__(self, request: HttpRequest, config: Config) -> None:

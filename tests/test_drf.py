@@ -195,6 +195,50 @@ def test_basic_authentication_beside(local_clerk: LocalClerk, sam: Any) -> None:
     assert seen["user"] == sam.pk
 
 
+def test_permissions_that_a_view_chooses_by_its_user(local_clerk: LocalClerk, ada: Any, settings: Any) -> None:
+    """What was made of one list of classes does not stand for another one."""
+
+    class Chosen(APIView):
+        authentication_classes = [ClerkAuthentication]
+
+        @property
+        def permission_classes(self) -> Any:  # type: ignore[override]  # as views of real projects have it
+            return [IsAdminUser] if self.request.user.is_authenticated else [IsClerkAuthenticated]
+
+        def get(self, request: Request) -> Response:
+            return Response()
+
+    class Urls:
+        urlpatterns = [path("", Chosen.as_view())]
+
+    settings.ROOT_URLCONF = Urls
+    client = Client()
+    assert client.get("/").status_code == 401
+    assert client.get("/", headers=bearer(local_clerk.token(ada))).status_code == 403
+    get_user_model().objects.update(is_staff=True)
+    assert client.get("/", headers=bearer(local_clerk.token(ada))).status_code == 200
+
+
+@pytest.mark.parametrize("credential", ["none", "good", "bad", "another scheme's"])
+def test_no_permissions_at_all_is_a_mistake_and_opens_nothing(
+    local_clerk: LocalClerk, ada: Any, settings: Any, credential: str
+) -> None:
+    class Broken(APIView):
+        authentication_classes = [ClerkAuthentication]
+        permission_classes = None  # type: ignore[assignment]  # the mistake
+
+        def get(self, request: Request) -> Response:
+            return Response()
+
+    class Urls:
+        urlpatterns = [path("", Broken.as_view())]
+
+    settings.ROOT_URLCONF = Urls
+    headers = {"good": bearer(local_clerk.token(ada)), "bad": bearer("a.b.c"), "another scheme's": bearer("xyz")}
+    with pytest.raises(TypeError):
+        Client().get("/", headers=headers.get(credential, {}))
+
+
 def test_permissions_compose(local_clerk: LocalClerk, ada: Any) -> None:
     token = bearer(local_clerk.token(ada))
     assert Client().get("/api/composed/", headers=token).status_code == 200
