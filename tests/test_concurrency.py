@@ -97,7 +97,7 @@ def crowd(server: LocalClerk, number: int) -> list[Visitor]:
     visitors = []
     for index in range(number):
         user = server.add_user(email=f"{index}@example.com")
-        token = server.token(user, sid=f"sess_{index}")
+        token = server.token(user, sid=f"sess_{index}", expires_in=3600)  # however long this takes
         headers = {"cookie": beside(f"__session={token}")} if index % 2 else {"authorization": f"Bearer {token}"}
         visitors.append(Visitor(user.id, f"sess_{index}", headers))
     return visitors

@@ -314,14 +314,14 @@ def test_one_caller_asks_and_the_others_go_on_with_the_stale_key(
     """KEY-03, KEY-07."""
     key = get(warm, local_clerk.signing_key)
     clock.now += HOUR
-    local_clerk.faults.slow(0.3)
+    local_clerk.faults.slow(2)
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(get, warm, local_clerk.signing_key)
         wait_for(lambda: local_clerk.calls.total == 1)
         began = time.monotonic()
         assert warm.peek(local_clerk.signing_key.kid) is key
         assert get(warm, local_clerk.signing_key) is key
-        assert time.monotonic() - began < 0.2
+        assert time.monotonic() - began < 1
         assert asking.result() is key
 
 

