@@ -27,7 +27,7 @@ from asgiref.sync import sync_to_async
 from django.db import close_old_connections
 from django.views.decorators.debug import sensitive_variables
 
-from clerk_views import cookies, handshake, keys, machines, replays, revocation, signals, tokens
+from clerk_views import cookies, handshake, keys, replays, revocation, signals, tokens
 from clerk_views.api import get_api
 from clerk_views.auth import ClerkAuth
 from clerk_views.conf import Config
@@ -245,6 +245,8 @@ def _decide_machine(memo: Memo, found: tokens.Found, token_type: str, offline: b
 def _ask_about(token: str, token_type: str, memo: Memo, offline: bool) -> Proof:
     if offline and tokens.is_opaque_shaped(token):
         raise NotInMemory  # Django's cache may be on the network
+    from clerk_views import machines  # 5 ms with what it needs, and most projects have no machines
+
     found, asked = machines.verify(
         token,
         token_type,
