@@ -116,10 +116,7 @@ class RequestState(NamedTuple):
 
     def without_redirect(self) -> RequestState:
         """Return how the request stands for a door that never redirects: a handshake reads as signed out."""
-        for name, _ in self.headers:
-            if name == "Location":
-                break
-        else:
+        if self.location is None:
             return self
         if self.status == "handshake" and self.reason is not None:
             outcome = handshake.signed_out(self.reason)
