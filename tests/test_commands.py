@@ -1095,9 +1095,9 @@ class TestDoctor:
     def test_migrations_that_wait(self) -> None:
         from django.db.migrations.recorder import MigrationRecorder
 
-        MigrationRecorder(connection).record_unapplied("clerk_views", "0005_sync_run_since")
+        MigrationRecorder(connection).record_unapplied("clerk_views", "0006_auth_user_email_lower")
         verdict, text = self.examine("migrations")["migrations"]
-        assert (verdict, "clerk_views.0005_sync_run_since" in text) == ("error", True)
+        assert (verdict, "clerk_views.0006_auth_user_email_lower" in text) == ("error", True)
 
     def test_a_database_that_is_away(self, broken_database: Any) -> None:
         broken_database(lambda sql: True)

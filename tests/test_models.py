@@ -12,10 +12,13 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from clerk_views import clerk_client
 from clerk_views.models import ClerkAccount
 from clerk_views.profiles import DELETED
+from clerk_views.testing import LocalClerk
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("local_clerk")]
 
@@ -40,6 +43,70 @@ def test_deletions_of_before_are_told_apart(user: Any) -> None:
     told = dict(ClerkAccount.objects.values_list("clerk_id", "deleted"))
     times = dict(ClerkAccount.objects.values_list("clerk_id", "clerk_updated_at"))
     assert (told, times) == ({"user_1": True, "user_2": False}, {"user_1": None, "user_2": 5})
+
+
+class TestIndexOfAddresses:
+    """USR-01: the search for a user to link at each first sign-in, on Django's own table of users."""
+
+    pytestmark = pytest.mark.skipif(User._meta.label != "auth.User", reason="another user model names its own index")
+
+    @staticmethod
+    def names() -> set[str]:
+        with connection.cursor() as cursor:
+            return {name for name in connection.introspection.get_constraints(cursor, "auth_user") if "clerk" in name}
+
+    def test_serves_the_search_at_a_first_sign_in(self, local_clerk: LocalClerk) -> None:
+        clerk_user = clerk_client.get_user_details(local_clerk.add_user(email="ada@example.com").id)
+        with CaptureQueriesContext(connection) as queries:
+            clerk_client.sync_django_user(clerk_user)
+        searches = [query["sql"] for query in queries if "auth_user" in query["sql"] and "example.com" in query["sql"]]
+        searches = [search for search in searches if search.startswith("SELECT")]
+        assert searches
+        with connection.cursor() as cursor:
+            if connection.vendor == "postgresql":
+                cursor.execute("SET LOCAL enable_seqscan = off")  # on a table this small it would rather not
+            for search in searches:
+                cursor.execute(f"EXPLAIN {'QUERY PLAN ' if connection.vendor == 'sqlite' else ''}{search}")
+                assert "clerk_views_email_lower" in str(cursor.fetchall())
+
+    @pytest.mark.django_db(transaction=True)
+    def test_comes_and_goes_with_its_migration(self) -> None:
+        try:
+            for there in (False, True):
+                call_command("migrate", "clerk_views", "0006" if there else "0005", verbosity=0)
+                assert self.names() == ({"clerk_views_email_lower"} if there else set())
+        finally:
+            call_command("migrate", "clerk_views", verbosity=0)
+
+    @pytest.mark.django_db(transaction=True)
+    def test_what_is_done_already_is_left_alone(self) -> None:
+        """A large table is given its index beforehand; and SQLite loses it when Django makes the table anew."""
+        migration = import_module("clerk_views.migrations.0006_auth_user_email_lower")
+        try:
+            for step, there in ((migration.add, True), (migration.remove, False), (migration.remove, False)):
+                with connection.schema_editor() as editor:
+                    step(apps, editor)
+                assert bool(self.names()) is there
+        finally:
+            with connection.schema_editor() as editor:
+                migration.add(apps, editor)
+        assert self.names() == {"clerk_views_email_lower"}
+
+    @pytest.mark.django_db(transaction=True)
+    def test_is_not_made_where_the_users_are_not(self, settings: Any) -> None:
+        class Elsewhere:
+            def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool:
+                return app_label != "auth"
+
+        migration = import_module("clerk_views.migrations.0006_auth_user_email_lower")
+        settings.DATABASE_ROUTERS = [Elsewhere()]
+        with connection.schema_editor() as editor:
+            migration.remove(apps, editor)
+        assert self.names() == {"clerk_views_email_lower"}
+        settings.AUTH_USER_MODEL, settings.DATABASE_ROUTERS = "somebody.Else", []
+        with connection.schema_editor() as editor:
+            migration.remove(apps, editor)
+        assert self.names() == {"clerk_views_email_lower"}
 
 
 def test_one_user_one_clerk_id(user: Any) -> None:

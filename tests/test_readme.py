@@ -22,14 +22,12 @@ import httpx
 import pytest
 from django.contrib.admin import AdminSite
 from django.contrib.auth import get_user_model
-from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from django.template import engines
 from django.test import Client, RequestFactory, override_settings
-from django.test.utils import CaptureQueriesContext
 from django.urls import include, path
 
-from clerk_views import clerk_client, conf
+from clerk_views import conf
 from clerk_views.testing import LocalClerk
 from clerk_views.testing.fixtures import ClerkFixture
 
@@ -496,26 +494,6 @@ def test_the_satellite_of_the_readme_asks_its_primary(site: Any, settings: Any, 
     with override_settings(CLERK_AUTH_PARTIES=["https://primary.example"]):
         response = browser.get(there, headers={**headers, "host": "primary.example"}, secure=True)
     assert not response["Location"].startswith("https://satellite.example/")
-
-
-@pytest.mark.django_db
-def test_the_index_of_the_readme_serves_the_search_at_a_first_sign_in(local_clerk: LocalClerk) -> None:
-    """For ``auth.User`` as the text has it, on SQLite, which says what it searches by."""
-    model = get_user_model()
-    command = re.search(r'RunSQL\("(.*?)"\)', README)
-    assert command
-    if connection.vendor != "sqlite" or model._meta.db_table != "auth_user":
-        pytest.skip("The text's migration is for auth.User, and the plan is asked of SQLite.")
-    ada = local_clerk.add_user(email="ada@example.com")
-    with connection.cursor() as cursor:
-        cursor.execute(command[1])
-        with CaptureQueriesContext(connection) as queries:
-            clerk_client.sync_django_user(clerk_client.get_user_details(ada.id))
-        searches = [query["sql"] for query in queries if 'LOWER("auth_user"."email")' in query["sql"]]
-        assert searches
-        for search in searches:
-            cursor.execute(f"EXPLAIN QUERY PLAN {search}")
-            assert "USING INDEX auth_user_email_lower" in str(cursor.fetchall())
 
 
 #: The ready-made users of django-clerk-sdk 1.0.0, as far as they are a table and an app; for where that cannot be had.

@@ -18,13 +18,7 @@ from tests.benchmarks.worker import Worker
 FEW = 1_000
 ROUNDS = 9
 SIGN_INS = 15  # of each kind in a round
-INDEXED = "CREATE INDEX bench_email_lower ON auth_user (LOWER(email))"
-#: User models, and what their projects have added to the table. ClerkUser brings the index.
-MODELS = {
-    "clerk_users.ClerkUser": ("clerk_users.ClerkUser", ""),
-    "auth.User with an index on LOWER(email)": ("auth.User", INDEXED),
-    "auth.User": ("auth.User", ""),
-}
+MODELS = ("clerk_users.ClerkUser", "auth.User")
 AT_MOST = 1.5
 
 
@@ -35,8 +29,8 @@ def measure(
     found = []
     for kind in ("SQLite", "PostgreSQL"):
         why = missing(("psycopg",)) if kind == "PostgreSQL" else None
-        for label, (model, statement) in MODELS.items():
-            name = f"{kind}, {label}"
+        for model in MODELS:
+            name = f"{kind}, {model}"
             if why:
                 found.append({"name": name, "skipped": why})
                 continue
@@ -44,7 +38,7 @@ def measure(
             with ExitStack() as stack:
                 workers = {
                     users: stack.enter_context(
-                        _Peopled(clerk, scratch, postgresql if kind == "PostgreSQL" else None, model, statement, users)
+                        _Peopled(clerk, scratch, postgresql if kind == "PostgreSQL" else None, model, users)
                     )
                     for users in (FEW, many)
                 }
@@ -77,9 +71,7 @@ def _compared(clerk: LocalClerk, workers: dict[int, _Peopled], name: str) -> lis
 class _Peopled:
     """A process with a database of its own, that has so many users."""
 
-    def __init__(
-        self, clerk: LocalClerk, scratch: Path, postgresql: str | None, model: str, statement: str, users: int
-    ) -> None:
+    def __init__(self, clerk: LocalClerk, scratch: Path, postgresql: str | None, model: str, users: int) -> None:
         self._name = f"clerk_views_{uuid.uuid4().hex[:8]}"
         self._url = postgresql
         self._worker = Worker(
@@ -91,7 +83,7 @@ class _Peopled:
             clerk=clerk.settings(CLERK_JWT_KEY=clerk.signing_key.public_pem),
         )
         self._worker.ask("migrate")
-        self._worker.ask("people", users=users, statement=statement)
+        self._worker.ask("people", users=users)
 
     def __enter__(self) -> _Peopled:
         return self

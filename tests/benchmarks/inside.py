@@ -82,9 +82,9 @@ class Inside:
         share = -(-requests // len(tokens))
         return [{"HTTP_AUTHORIZATION": f"Bearer {tokens[number // share]}"} for number in range(requests)]
 
-    def people(self, users: int, statement: str) -> bool:
-        """Write so many users, after a statement that prepares their table."""
-        import_module("tests.benchmarks.people").move_in(users, statement)
+    def people(self, users: int) -> bool:
+        """Write so many users."""
+        import_module("tests.benchmarks.people").move_in(users)
         return True
 
     def sign_in(self, tokens: list[str]) -> float:

@@ -19,7 +19,7 @@ from tests.benchmarks.urls import with_user
 _BATCH = 5_000
 
 
-def move_in(users: int, statement: str) -> None:
+def move_in(users: int) -> None:
     """Write so many users, every second of them with a Clerk account, as they stand in a project after some years."""
     model: Any = get_user_model()
     now = timezone.now()
@@ -32,8 +32,6 @@ def move_in(users: int, statement: str) -> None:
             [ClerkAccount(user=user, clerk_id=f"user_{user.pk:027}", synced_at=now) for user in made[::2]]
         )
     with connection.cursor() as cursor:
-        if statement:
-            cursor.execute(statement)
         cursor.execute("ANALYZE")
 
 
