@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from operator import itemgetter
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -410,6 +411,7 @@ def _holder() -> Any:
 
 _NAMES = [setting.name for setting in SETTINGS]
 _FROM_ENVIRONMENT = [setting.name for setting in SETTINGS if setting.from_environment]
+_ENCODED = {name: name.encode() for name in _FROM_ENVIRONMENT}
 
 
 class _Latest:
@@ -426,10 +428,12 @@ class _Latest:
         self._holder = _holder()
         self._values: list[Any] = _values(self._holder)
         named = dict(zip(_NAMES, self._values, strict=True))
-        self._set = [name for name in _NAMES if type(self._holder) is Settings and name in vars(self._holder)]
-        self._set_values = [named[name] for name in self._set]
-        self._names = _trace(vars(self._holder)) if type(self._holder) is Settings else None
-        self._environment = [(name, _from_environment(name)) for name in _FROM_ENVIRONMENT if named[name] is None]
+        self._plain = vars(self._holder) if type(self._holder) is Settings else {"SETTINGS_MODULE": None}
+        # Django notes there where they come from; so there is something to look at, even if all is in the environment.
+        self._look = itemgetter("SETTINGS_MODULE", *(name for name in _NAMES if name in self._plain))
+        self._set, self._count, self._last = self._look(self._plain), len(self._plain), next(reversed(self._plain))
+        self._asked = [name for name in _FROM_ENVIRONMENT if named[name] is None]
+        self._told = _from_environment(self._asked)
         # A list that was changed in place equals itself, so of lists there are copies.
         self._copies = [(value, value.copy()) for value in self._values if isinstance(value, (list, dict))]
         self.config = Config(read_raw())
@@ -438,38 +442,34 @@ class _Latest:
         """Whether they still stand so."""
         holder = _holder()
         if holder is self._holder and type(holder) is Settings:
-            if not self._are_in(vars(holder)):
+            found = self._plain
+            try:
+                if self._look(found) != self._set:
+                    return False
+            except KeyError:
+                return False
+            if len(found) != self._count or next(reversed(found)) != self._last:
                 return False
         elif _values(holder) != self._values:
             return False
-        for name, found in self._environment:
-            if _from_environment(name) != found:
-                return False
+        if self._asked and _from_environment(self._asked) != self._told:
+            return False
         for value, copy in self._copies:  # noqa: SIM110  # all() of a generator costs 1 µs more
             if value != copy:
                 return False
         return True
 
-    def _are_in(self, found: dict[str, Any]) -> bool:
-        try:
-            same = [found[name] for name in self._set] == self._set_values
-        except KeyError:
-            return False
-        return same and _trace(found) == self._names
 
-
-def _from_environment(name: str) -> str | bytes | None:
+def _from_environment(names: list[str]) -> list[str | bytes | None]:
     """
-    Return what the environment has under a name, encoded or not, to see whether it is still the same.
+    Return what the environment has under names, encoded or not, to see whether it is still the same.
 
     os.environ takes 2 µs to say that it has nothing, in exceptions; the dictionary behind it, on POSIX systems, 0.1.
     """
     kept = getattr(os.environ, "_data", None) if os.name == "posix" else None
-    return os.environ.get(name) if kept is None else kept.get(name.encode())
-
-
-def _trace(found: dict[str, Any]) -> tuple[int, str]:
-    return len(found), next(reversed(found))
+    if kept is None:
+        return [os.environ.get(name) for name in names]
+    return [kept.get(_ENCODED[name]) for name in names]
 
 
 _latest: _Latest | None = None

