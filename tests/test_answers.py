@@ -359,3 +359,31 @@ def test_a_cookie_that_the_view_has_set_stays() -> None:
     assert response.cookies["__session"].value == ""
     assert response.cookies["__client_uat"].OutputString() == "__client_uat=1; Path=/"
     assert len(response.cookies) == 2
+
+
+def test_a_response_that_keeps_its_headers_in_another_way_gets_the_same() -> None:
+    """Ours are copied as Django keeps them, where it keeps them so; every other mapping is asked to set them."""
+
+    class Own(dict[str, str]):
+        pass
+
+    answered = []
+    for headers in (None, Own()):
+        response = HttpResponse("here")
+        if headers is not None:
+            response.headers = headers  # type: ignore[assignment]  # as a response class of a project's own may
+        state = RequestState("signed-out", "session-token-missing", ClerkAuth.signed_out("session-token-missing"))
+        state = state._replace(headers=(("x-clerk-auth-status", "signed-out"), ("x-clerk-auth-reason", "why")))
+        answers.mark_private(response)
+        answers.carry(response, state)
+        answered.append({name: value for name, value in response.headers.items() if name != "Content-Type"})
+    assert (
+        answered[0]
+        == answered[1]
+        == {
+            "Vary": "Cookie, Authorization",
+            "Cache-Control": "private",
+            "x-clerk-auth-status": "signed-out",
+            "x-clerk-auth-reason": "why",
+        }
+    )
