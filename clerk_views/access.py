@@ -184,9 +184,7 @@ def _finish(memo: Memo, response: Any, requirement: Requirement) -> Any:
     """Set the caching headers of a response that depends on who is calling."""
     if isinstance(response, HttpResponseBase):  # else Django says what is wrong with it
         state = memo.state
-        answers.mark_private(response, personal=not requirement.optional or state is None or state.carrier is not None)
-        if state is not None:
-            answers.carry(response, state)
+        answers.finish(response, state, personal=not requirement.optional or state is None or state.carrier is not None)
     return response
 
 

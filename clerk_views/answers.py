@@ -24,7 +24,7 @@ from django.urls import get_resolver, get_urlconf
 from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.utils.module_loading import import_string
 
-from clerk_views import addresses
+from clerk_views import addresses, handshake
 from clerk_views.exceptions import FORBIDDEN as FORBIDDEN  # with the other texts below
 from clerk_views.exceptions import ClerkError, ClerkUnavailable
 from clerk_views.requirements import Refusal
@@ -130,37 +130,16 @@ def carry(response: HttpResponseBase, state: RequestState) -> None:
     """
     if not state.headers:
         return
-    if isinstance(response, Handshake):
-        for name, value in state.headers:
-            if name != "Set-Cookie":
-                response.headers[name] = value
-    else:
+    if not isinstance(response, Handshake):
         state = state.without_redirect()
-        _put(response, tuple([pair for pair in state.headers if pair[0] != "Set-Cookie"]))
-    directives = [_Directive(value) for name, value in state.headers if name == "Set-Cookie"]
+    directives = []
+    for name, value in state.headers:
+        if name == "Set-Cookie":
+            directives.append(_Directive(value))
+        else:
+            response.headers[name] = value
     if directives:
         _set_cookies(response, directives)
-
-
-def _put(response: HttpResponseBase, headers: tuple[tuple[str, str], ...]) -> None:
-    """
-    Set headers that are of this package's own words.
-
-    Measured: Django looks at every letter of each that is set, 1 µs in the midst of a request.
-    """
-    into, kept = getattr(response.headers, "_store", None), _as_kept(headers)
-    if type(into) is dict and kept is not None:
-        into.update(kept)
-    else:
-        for name, value in headers:
-            response.headers[name] = value
-
-
-@lru_cache(maxsize=64)
-def _as_kept(headers: tuple[tuple[str, str], ...]) -> dict[str, Any] | None:
-    """Return headers as Django keeps them once they are set; None where that is no plain dictionary."""
-    kept = getattr(HttpResponse(headers=dict(headers)).headers, "_store", None)
-    return {key: kept[key] for key in kept if key != "content-type"} if type(kept) is dict else None
 
 
 def _set_cookies(response: HttpResponseBase, directives: list[_Directive]) -> None:
@@ -256,27 +235,55 @@ def _exceptions_are_awaited(paths: tuple[str, ...]) -> bool:
     return any(hasattr(import_string(path), "process_exception") for path in paths)
 
 
-def mark_private(response: HttpResponseBase, *, personal: bool = True) -> None:
+def finish(response: HttpResponseBase, state: RequestState | None, *, personal: bool) -> None:
     """
-    Keep shared caches from giving one visitor's page to another (CAC-08). What the view set itself stays.
+    Set the headers of a response that depends on who is calling: those of caches, and what the state has to say.
 
-    Before carry(), whose headers count for more than these.
+    What the view set itself stays. Measured: Django looks at every letter of each header that is set, 2 µs for three
+    in the midst of a request; so those that most responses get are set as Django keeps them, and looked at once.
 
     Args:
         personal: Whether this response may be about somebody; else it only varies with who asks.
     """
     headers = response.headers
+    into: Any = getattr(headers, "_store", None)
+    kept = _as_kept(() if state is None else state.headers, personal) if type(into) is dict else None
+    if kept is None:
+        _mark_private(response, personal)
+        if state is not None:
+            carry(response, state)  # its headers count for more
+        return
+    vary, control = headers["Vary"] if "vary" in into else None, into.get("cache-control")
+    into.update(kept)
+    if vary is not None:
+        headers["Vary"] = _varied(vary)
+    if control is not None:
+        into["cache-control"] = control
+
+
+def _as_kept(told: tuple[tuple[str, str], ...], personal: bool) -> dict[str, Any] | None:
+    """Return what finish() sets, as Django keeps it; None for more than a report, as that may hold credentials."""
+    kept = _KEPT.get((told, personal))
+    if kept is None and all(name.startswith(handshake.REPORT) for name, _ in told):
+        response = HttpResponse()
+        _mark_private(response, personal)
+        for name, value in told:
+            response.headers[name] = value
+        del response.headers["Content-Type"]
+        kept = _KEPT[told, personal] = getattr(response.headers, "_store", None)
+    return kept
+
+
+_KEPT: dict[tuple[tuple[tuple[str, str], ...], bool], Any] = {}  # as many as there are reasons
+
+
+def _mark_private(response: HttpResponseBase, personal: bool) -> None:
+    """Keep shared caches from giving one visitor's page to another (CAC-08)."""
+    headers = response.headers
     present = {name.lower() for name in headers}  # to ask for one that is not there costs an exception each time, 1 µs
-    if "vary" in present:
-        headers["Vary"] = _varied(headers["Vary"])
-    else:
-        _put(response, _VARIES)
+    headers["Vary"] = _varied(headers["Vary"]) if "vary" in present else "Cookie, Authorization"
     if personal and "cache-control" not in present:
-        _put(response, _IS_PRIVATE)
-
-
-_VARIES = (("Vary", "Cookie, Authorization"),)
-_IS_PRIVATE = (("Cache-Control", "private"),)
+        headers["Cache-Control"] = "private"
 
 
 @lru_cache(maxsize=64)

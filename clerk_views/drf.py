@@ -474,9 +474,7 @@ def _prepare(view: APIView, memo: Memo) -> None:
         response = finalize(request, response, *args, **kwargs)
         if response.status_code == 503:
             response["Cache-Control"] = "no-store"
-        answers.mark_private(response)
-        if memo.state is not None:
-            answers.carry(response, memo.state)
+        answers.finish(response, memo.state, personal=True)
         data = getattr(response, "data", None)
         code = getattr(data.get("detail"), "code", None) if isinstance(data, dict) else None
         if code == "not_authenticated":

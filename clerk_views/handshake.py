@@ -43,6 +43,9 @@ SYNCED, REDIRECT_URL, HELP, LEGACY_DEV_BROWSER = (
 
 _MISSING = "session-token-and-uat-missing"
 
+#: So begin the names of the headers in which Clerk's tools read how a request was judged.
+REPORT = "x-clerk-auth-"
+
 #: Reasons for which a token was refused that may be good in a moment, by the names they have for a whole request.
 CLOCK_REASONS = {
     "token-not-active-yet": "session-token-nbf",
@@ -191,8 +194,8 @@ def signed_out(reason: str) -> Outcome:
 
 
 def report(status: str, reason: str) -> tuple[tuple[str, str], ...]:
-    """Return the headers in which Clerk's tools read how a request was judged."""
-    return (("x-clerk-auth-status", status), ("x-clerk-auth-reason", reason))
+    """Return the headers that say how a request was judged."""
+    return ((f"{REPORT}status", status), (f"{REPORT}reason", reason))
 
 
 def start(facts: Facts, config: Config) -> Outcome | None:

@@ -140,9 +140,7 @@ class ClerkMiddleware:
     def _finish(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         memo = known_memo(request)
         if memo is not None and (memo.state is not None or memo.unavailable is not None):  # somebody asked who it is
-            answers.mark_private(response, personal=memo.state is None or memo.state.carrier is not None)
-            if memo.state is not None:
-                answers.carry(response, memo.state)
+            answers.finish(response, memo.state, personal=memo.state is None or memo.state.carrier is not None)
         return response
 
 

@@ -374,8 +374,7 @@ def test_a_response_that_keeps_its_headers_in_another_way_gets_the_same() -> Non
             response.headers = headers  # type: ignore[assignment]  # as a response class of a project's own may
         state = RequestState("signed-out", "session-token-missing", ClerkAuth.signed_out("session-token-missing"))
         state = state._replace(headers=(("x-clerk-auth-status", "signed-out"), ("x-clerk-auth-reason", "why")))
-        answers.mark_private(response)
-        answers.carry(response, state)
+        answers.finish(response, state, personal=True)
         answered.append({name: value for name, value in response.headers.items() if name != "Content-Type"})
     assert (
         answered[0]

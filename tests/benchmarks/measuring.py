@@ -1,4 +1,9 @@
-"""Requests through Django's handlers, in rounds that take all cases in turn, so that all meet the same machine."""
+"""
+Requests through Django's handlers, in rounds that take all cases in turn, so that all meet the same machine.
+
+A machine that others use as well has two speeds, and changes between them within a second. So what a case is put in
+relation to is measured right beside it, each time anew: before it in one round, after it in the next.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +49,7 @@ class Requests:
         # One letter in the midst, so that it is well-formed and only the signature's check finds it out.
         self._bad = f"{head}.{payload}.{signature[:9]}{'B' if signature[9] == 'A' else 'A'}{signature[10:]}"
         self._costs: dict[Case, list[dict[str, float]]] = {}
+        self._ratios: dict[tuple[Case, str], list[float]] = {}
         self._workers: dict[Process, Worker] = {}
         self.skipped: dict[str, str] = {}
         for case in CASES:
@@ -89,23 +95,25 @@ class Requests:
         """
         Return one entry for each row.
 
-        ``cpu`` and ``wall``: µs that a request costs; ``ratio``: its CPU time over that of ``base`` in the same round.
+        ``cpu`` and ``wall``: µs that a request costs; ``ratio``: its CPU time over that of ``base`` right beside it.
         Each is lower quartile, median and upper quartile over the rounds.
         """
         order = random.Random(1)  # noqa: S311  # an order, not a secret
         for number in range(rounds + 1):
             say(f"round {number} of {rounds}" if number else "a round that does not count, as everything is new in it")
             for case in order.sample(list(self._costs), len(self._costs)):
-                cost = self._block(case, requests)
+                found = {base.name: self._beside(case, base, requests, number) for base in self._bases(case)}
                 if number:
-                    self._costs[case].append(cost)
+                    self._costs[case].append(found[case.base][0])
+                    for base, (cost, other) in found.items():
+                        self._ratios.setdefault((case, base), []).append(cost["cpu"] / other["cpu"])
         return [
             {
                 "name": case.name,
                 "base": case.base,
                 "cpu": quartiles([cost["cpu"] for cost in costs]),
                 "wall": quartiles([cost["wall"] for cost in costs]),
-                "ratio": self._ratio(case, case.base),
+                "ratio": quartiles(self._ratios[case, case.base]),
             }
             for case, costs in self._costs.items()
             if case.process is MEMORY or case.name not in (BARE, BARE_API)
@@ -114,11 +122,30 @@ class Requests:
     def goals(self) -> list[dict[str, Any]]:
         """Return what came of each goal."""
         return [
-            {"name": goal.name, "base": goal.base, "at_most": goal.at_most, "ratio": self._ratio(case, goal.base)}
+            {
+                "name": goal.name,
+                "base": goal.base,
+                "at_most": goal.at_most,
+                "ratio": quartiles(self._ratios[case, goal.base]),
+            }
             for goal in GOALS
             for case in self._costs
-            if case.name == goal.name and any(other.name == goal.base for other in self._costs)
+            if case.name == goal.name
         ]
+
+    def _bases(self, case: Case) -> list[Case]:
+        """Return what a case is put in relation to: in its row, and where something is to be reached."""
+        names = {case.base, *(goal.base for goal in GOALS if goal.name == case.name)}
+        return [other for other in CASES if other.process is case.process and other.name in names]
+
+    def _beside(self, case: Case, base: Case, requests: int, number: int) -> tuple[dict[str, float], dict[str, float]]:
+        if case is base:
+            cost = self._block(case, requests)
+            return cost, cost
+        if number % 2:
+            return self._block(case, requests), self._block(base, requests)
+        other = self._block(base, requests)
+        return self._block(case, requests), other
 
     def _block(self, case: Case, requests: int) -> dict[str, float]:
         tokens = {"tenth": requests // 10, "renewed": requests}.get(case.brings, 0)
@@ -133,9 +160,3 @@ class Requests:
             requests=requests,
         )
         return cost
-
-    def _ratio(self, case: Case, base: str) -> list[float]:
-        [measure] = (
-            costs for other, costs in self._costs.items() if (other.process, other.name) == (case.process, base)
-        )
-        return quartiles([cost["cpu"] / bare["cpu"] for cost, bare in zip(self._costs[case], measure, strict=True)])

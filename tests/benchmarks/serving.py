@@ -18,7 +18,7 @@ from tests.benchmarks.measuring import missing, quartiles, sqlite
 from tests.benchmarks.stacks import SESSIONS
 from tests.benchmarks.worker import ROOT, Worker, environment
 
-TURNS = 5
+TURNS = 9
 CONNECTIONS = 8
 
 
