@@ -386,3 +386,22 @@ def test_a_response_that_keeps_its_headers_in_another_way_gets_the_same() -> Non
             "x-clerk-auth-reason": "why",
         }
     )
+
+
+def test_what_is_kept_of_headers_stays_small() -> None:
+    """Whoever makes up what a page varies by must not fill the process with it."""
+    for number in range(600):
+        response = HttpResponse(headers={"Vary": f"X-Made-Up-{number}"})
+        answers.finish(response, None, personal=True)
+        assert response["Vary"] == f"X-Made-Up-{number}, Cookie, Authorization"
+    assert len(answers._KEPT) <= 256
+
+
+def test_what_is_kept_of_headers_holds_no_credential() -> None:
+    state = RequestState(
+        "signed-in", None, ClerkAuth("signed-in"), "cookie", (("Set-Cookie", "__session=canary; Path=/"),)
+    )
+    response = HttpResponse()
+    answers.finish(response, state, personal=True)
+    assert response.cookies["__session"].value == "canary"
+    assert "canary" not in repr(answers._KEPT)
