@@ -128,8 +128,6 @@ def carry(response: HttpResponseBase, state: RequestState) -> None:
 
     A cookie that the view has set itself stays: it may just have signed the visitor out.
     """
-    if not state.headers:
-        return
     if not isinstance(response, Handshake):
         state = state.without_redirect()
     directives = []

@@ -467,9 +467,7 @@ def _from_environment(names: list[str]) -> list[str | bytes | None]:
     os.environ takes 2 µs to say that it has nothing, in exceptions; the dictionary behind it, on POSIX systems, 0.1.
     """
     kept = getattr(os.environ, "_data", None) if os.name == "posix" else None
-    if kept is None:
-        return [os.environ.get(name) for name in names]
-    return [kept.get(_ENCODED[name]) for name in names]
+    return [os.environ.get(name) if kept is None else kept.get(_ENCODED[name]) for name in names]
 
 
 _latest: _Latest | None = None
