@@ -911,7 +911,9 @@ class TestKilled:
             status = deliver(connection.execute_wrapper(wrapper))
             if len(seen) < last:
                 break
-            assert status == 503, seen
+            # With every so many messages old ones are removed, when all is stored; if that fails, nothing else does.
+            removes = seen[-1].startswith("SELECT") and ClerkWebhookMessage._meta.db_table in seen[-1]
+            assert status == (204 if removes else 503), seen
         assert status == 204
         assert last > 5
 
