@@ -101,7 +101,7 @@ def unauthenticated(
 
 
 class Handshake(HttpResponse):
-    """Sends a browser to Clerk, or on to the page it wanted when it comes from there. See carry() for its headers."""
+    """Sends a browser to Clerk, or on to the page it wanted when it comes from there. See _carry() for its headers."""
 
     status_code = 307
 
@@ -122,7 +122,7 @@ class _Directive(Morsel[str]):
         return f"{header} {self._directive}".lstrip()  # Django before 6.0 asks here, with no header
 
 
-def carry(response: HttpResponseBase, state: RequestState) -> None:
+def _carry(response: HttpResponseBase, state: RequestState) -> None:
     """
     Put the headers of a request's state on its response. Doing it twice changes nothing.
 
@@ -245,35 +245,31 @@ def finish(response: HttpResponseBase, state: RequestState | None, *, personal: 
     """
     headers = response.headers
     into: Any = getattr(headers, "_store", None)
-    told = () if state is None else state.headers
     kept = None
     if type(into) is dict:
         vary, control = headers["Vary"] if "vary" in into else None, into.get("cache-control")
-        kept = _as_kept(told, personal, vary)
+        kept = _as_kept(state, personal, vary)
     if kept is None:
-        _mark_private(response, personal)
-        if state is not None:
-            carry(response, state)  # its headers count for more
+        _set(response, state, personal)
     else:
         into.update(kept)
         if control is not None:
             into["cache-control"] = control
 
 
-def _as_kept(told: tuple[tuple[str, str], ...], personal: bool, vary: str | None) -> dict[str, Any] | None:
+def _as_kept(state: RequestState | None, personal: bool, vary: str | None) -> dict[str, Any] | None:
     """
     Return what finish() sets, as Django keeps it; None for more than a report, as that may hold credentials.
 
     Args:
         vary: What the view has set.
     """
+    told = () if state is None else state.headers
     asked = (told, personal, vary)
     kept = _KEPT.get(asked)
     if kept is None and all(name.startswith(handshake.REPORT) for name, _ in told):
         response = HttpResponse(headers=None if vary is None else {"Vary": vary})
-        _mark_private(response, personal)
-        for name, value in told:
-            response.headers[name] = value
+        _set(response, state, personal)
         del response.headers["Content-Type"]
         if len(_KEPT) >= 256:  # there are as many as reasons; but a view may make up what it varies by
             _KEPT.clear()
@@ -284,11 +280,13 @@ def _as_kept(told: tuple[tuple[str, str], ...], personal: bool, vary: str | None
 _KEPT: dict[tuple[tuple[tuple[str, str], ...], bool, str | None], Any] = {}
 
 
-def _mark_private(response: HttpResponseBase, personal: bool) -> None:
-    """Keep shared caches from giving one visitor's page to another (CAC-08)."""
-    patch_vary_headers(response, ("Cookie", "Authorization"))
+def _set(response: HttpResponseBase, state: RequestState | None, personal: bool) -> None:
+    """Do what finish() does, by Django's own means."""
+    patch_vary_headers(response, ("Cookie", "Authorization"))  # no visitor's page for another (CAC-08)
     if personal and not response.has_header("Cache-Control"):
         response.headers["Cache-Control"] = "private"
+    if state is not None:
+        _carry(response, state)  # its headers count for more
 
 
 def _to_sign_in(

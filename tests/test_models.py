@@ -99,14 +99,20 @@ class TestIndexOfAddresses:
                 return app_label != "auth"
 
         migration = import_module("clerk_views.migrations.0006_auth_user_email_lower")
-        settings.DATABASE_ROUTERS = [Elsewhere()]
-        with connection.schema_editor() as editor:
-            migration.remove(apps, editor)
-        assert self.names() == {"clerk_views_email_lower"}
-        settings.AUTH_USER_MODEL, settings.DATABASE_ROUTERS = "somebody.Else", []
-        with connection.schema_editor() as editor:
-            migration.remove(apps, editor)
-        assert self.names() == {"clerk_views_email_lower"}
+
+        def run(step: Any, model: str, routers: list[Any]) -> set[str]:
+            settings.AUTH_USER_MODEL, settings.DATABASE_ROUTERS = model, routers
+            with connection.schema_editor() as editor:
+                step(apps, editor)
+            return self.names()
+
+        places: list[tuple[str, list[Any]]] = [("auth.User", [Elsewhere()]), ("somebody.Else", [])]
+        try:
+            assert [run(migration.remove, *place) for place in places] == [{"clerk_views_email_lower"}] * 2
+            run(migration.remove, "auth.User", [])
+            assert [run(migration.add, *place) for place in places] == [set()] * 2
+        finally:
+            run(migration.add, "auth.User", [])
 
 
 def test_one_user_one_clerk_id(user: Any) -> None:

@@ -292,3 +292,24 @@ def test_each_database_is_asked_in_its_own_words(ada: Any, twin: Any, settings: 
         user: Any = read_user(ADA)
         assert user.username == name
         assert user._state.db == user.clerk_account._state.db == ("second" if router else "default")
+
+
+@pytest.mark.skipif(connection.features.supports_timezones, reason="this database tells the zone itself")
+def test_times_that_are_remembered_are_of_the_zone_they_are_kept_in(ada: Any) -> None:
+    """As the ORM has them, also where the connection's zone has changed since."""
+    database: Any = connections["default"]  # the connection itself, not what stands for it
+
+    def keep_in(zone: str | None) -> None:
+        database.settings_dict["TIME_ZONE"] = zone
+        database.__dict__.pop("timezone", None)
+
+    found = []
+    try:
+        for zone in (None, "Asia/Tokyo", None):
+            keep_in(zone)
+            ours: Any = read_user(ADA)
+            found.append((ours.last_login, User.objects.get().last_login))
+    finally:
+        keep_in(None)
+    assert all(ours == django for ours, django in found)
+    assert found[0] == found[2] != found[1]
