@@ -116,7 +116,7 @@ class RequestState(NamedTuple):
 
     def without_redirect(self) -> RequestState:
         """Return how the request stands for a door that never redirects: a handshake reads as signed out."""
-        if self.location is None:
+        if not self.headers or self.location is None:
             return self
         if self.status == "handshake" and self.reason is not None:
             outcome = handshake.signed_out(self.reason)
