@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,8 +12,10 @@ from typing import Any, ClassVar, TypeVar
 
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.locmem import LocMemCache
-from django.db import connections
+from django.db import connection, connections
 from django.dispatch import Signal
+
+from tests.settings import SCRATCH
 
 T = TypeVar("T")
 
@@ -115,5 +119,27 @@ def simultaneously(number: int, call: Callable[[int], T]) -> list[T]:
         finally:
             connections.close_all()
 
-    with ThreadPoolExecutor(number) as pool:
+    with _places(number), ThreadPoolExecutor(number) as pool:
         return list(pool.map(run, range(number)))
+
+
+@contextmanager
+def _places(number: int) -> Iterator[None]:
+    """
+    Wait until PostgreSQL has room for a crowd: it serves 100 connections at most, those of all tests' processes.
+
+    One crowd at a time, and each when the connections of the one before are gone, which takes the server a moment.
+    """
+    if connection.vendor != "postgresql" or number < 10:
+        yield
+        return
+    with (SCRATCH / "crowd").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
+                if cursor.fetchone()[0] + number <= 90:
+                    break
+            time.sleep(0.05)
+        yield

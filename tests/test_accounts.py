@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
-from django.db import OperationalError, connection, connections, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import F
 from django.test import Client
 
@@ -32,6 +32,7 @@ from clerk_views.testing import LocalClerk, LocalUser
 from clerk_views.testing.directory import user_body
 from tests.caches import BrokenCache, CountingCache
 from tests.elsewhere import run_elsewhere
+from tests.probes import simultaneously
 
 pytestmark = pytest.mark.django_db
 
@@ -665,37 +666,14 @@ class TestOtherThreads:
 
 def at_once(count: int, act: Callable[[], Any]) -> list[Any]:
     """Run something in many threads at the same moment; return what they returned or raised."""
-    wait_for_places()
-    barrier = threading.Barrier(count)
-    outcomes: list[Any] = []
 
-    def run() -> None:
+    def outcome(_: int) -> Any:
         try:
-            barrier.wait(30)
-            outcomes.append(act())
+            return act()
         except Exception as error:  # noqa: BLE001  # a test shows whatever it was
-            outcomes.append(error)
-        finally:
-            connections.close_all()
+            return error
 
-    threads = [threading.Thread(target=run) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return outcomes
-
-
-def wait_for_places() -> None:
-    """Wait until PostgreSQL, which serves 100 at most, is through with the connections of the crowd before."""
-    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    until = time.monotonic() + 30
-    while connection.vendor == "postgresql" and time.monotonic() < until:
-        with connection.cursor() as cursor:
-            cursor.execute(others)
-            if cursor.fetchone() == (0,):
-                break
-        time.sleep(0.05)
+    return simultaneously(count, outcome)
 
 
 def but_for_deadlocks(outcomes: list[Any], in_transaction: bool) -> list[Any]:
