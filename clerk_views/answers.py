@@ -247,7 +247,7 @@ def finish(response: HttpResponseBase, state: RequestState | None, *, personal: 
     into: Any = getattr(headers, "_store", None)
     kept = None
     if type(into) is dict:
-        vary, control = headers["Vary"] if "vary" in into else None, into.get("cache-control")
+        vary, control = into["vary"][1] if "vary" in into else None, into.get("cache-control")
         kept = _as_kept(state, personal, vary)
     if kept is None:
         _set(response, state, personal)

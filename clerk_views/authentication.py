@@ -33,7 +33,7 @@ from clerk_views.auth import ClerkAuth
 from clerk_views.conf import Config
 from clerk_views.exceptions import ClerkUnavailable, NotInMemory, TokenRefused
 from clerk_views.states import NOBODY, Memo, Proof, RequestState, Verdict, memo_of, report_failure, send_once
-from clerk_views.verdicts import Judged, apart, digest_of, judge, judge_all, recall, remembered, with_key
+from clerk_views.verdicts import Judged, apart, judge, judge_all, recall, remembered, with_key
 
 logger = logging.getLogger("clerk_views")
 
@@ -333,7 +333,7 @@ def _facts(memo: Memo, found: tokens.Found) -> handshake.Facts:
     verdicts = remembered(memo.config.fingerprint, "session_token")
 
     def peek(token: str) -> cookies.Seen | None:
-        known = verdicts.get(digest_of(token))
+        _, known = verdicts.find(token)
         return known.seen if known else tokens.peek(token, partial(apart, memo))
 
     return handshake.Facts(

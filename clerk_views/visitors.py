@@ -250,12 +250,14 @@ def attach_user(request: Any, memo: Memo, user: Any) -> None:
 
 
 def _set_user(request: Any, base: Any, user: Any) -> None:
-    async def auser() -> Any:
-        return user
-
+    auser = partial(_himself, user)
     base.user, base.auser = user, auser
     if request is not base:  # but REST framework's, around it
         request.user, request.auser = user, auser
+
+
+async def _himself(user: Any) -> Any:
+    return user
 
 
 def user_of(request: HttpRequest) -> Any:

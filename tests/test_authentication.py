@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -9,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -238,11 +240,17 @@ def test_two_configurations_share_nothing(local_clerk: LocalClerk) -> None:
 
 def test_memory_is_bounded_and_forgets_the_oldest() -> None:
     verdicts = _Verdicts()
-    for number in range(MAX_VERDICTS + 10):
-        verdicts.put(str(number).encode(), number)  # type: ignore[arg-type]
-    assert verdicts.get(b"9") is None
-    assert verdicts.get(b"10") == 10  # type: ignore[comparison-overlap]
-    assert len(verdicts._entries) == MAX_VERDICTS
+    made: list[Any] = [SimpleNamespace(token=str(number)) for number in range(MAX_VERDICTS + 10)]
+    for verdict in made:
+        verdicts.put(verdicts.find(verdict.token)[0], verdict)
+    assert verdicts.find("9")[1] is None
+    assert verdicts.find("10") == (hashlib.sha256(b"10").digest(), made[10])
+    assert len(verdicts._entries) == len(verdicts._digests) == MAX_VERDICTS
+
+    verdicts.drop(verdicts.find("10")[0])
+    assert verdicts.find("10") == (hashlib.sha256(b"10").digest(), None)
+    assert len(verdicts._entries) == len(verdicts._digests) == MAX_VERDICTS - 1
+    verdicts.drop(b"nobody's")
 
 
 def test_a_pem_verifies_without_network(local_clerk: LocalClerk, settings: Any) -> None:
@@ -353,7 +361,7 @@ verdicts = remembered("x", "session_token")
 verdicts._lock.acquire()
 child = os.fork()
 if child == 0:
-    remembered("x", "session_token").put(b"1", None)
+    remembered("x", "session_token").drop(b"1")
     os._exit(0)
 import signal, time
 for _ in range(100):
