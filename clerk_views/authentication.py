@@ -64,9 +64,10 @@ def _known(memo: Memo) -> Verdict | None:
     all that it takes, and no other kind of token is remembered there. Measured: half of what deciding costs otherwise.
     """
     header = memo.request.META.get("HTTP_AUTHORIZATION") or ""
-    if not header.startswith(_SCHEME) or len(header) > tokens.MAX_TOKEN_LENGTH:
-        return None
-    return recall(header[len(_SCHEME) :], "session_token", memo)[1]
+    if memo.known is None or memo.known[0] is not header:
+        fits = header.startswith(_SCHEME) and len(header) <= tokens.MAX_TOKEN_LENGTH
+        memo.known = (header, recall(header[len(_SCHEME) :], "session_token", memo)[1] if fits else None)
+    return memo.known[1]
 
 
 def _at_once(memo: Memo) -> RequestState | None:

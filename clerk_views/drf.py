@@ -90,13 +90,12 @@ class ClerkAuthentication(BaseAuthentication):
         """Return the user and the ClerkAuth, or None where another class should be asked."""
         memo = memo_of(request)
         view = (request.parser_context or {}).get("view")
-        if view is not None:
-            _prepare(view, memo)
+        permissions_of_view = None if view is None else _prepare(view, memo)
         if is_foreign(memo):
             attach_lazy_clerk(request)  # whoever asks is told; the user is for the next class to find
             return None
         try:
-            asking = [] if view is None else _permissions(view, memo)
+            asking = [] if permissions_of_view is None else _looked_at(permissions_of_view, memo)
             asked = [requirement for part in asking for ours in _ours(part) for requirement in ours.asked(view)]
             accepts = _accepted(asked, memo)
             state = state_of(memo, accepts=accepts, early=memo.looking, page=False).without_redirect()
@@ -312,7 +311,7 @@ def _state(request: Request) -> RequestState:
     return NOBODY if memo.state is None or is_foreign(memo) else memo.state.without_redirect()
 
 
-def _permissions(view: APIView, memo: Memo) -> list[Any]:
+def _looked_at(permissions_of_view: Callable[[], list[Any]], memo: Memo) -> list[Any]:
     """
     Return the view's permissions; none while it is being asked already.
 
@@ -322,7 +321,7 @@ def _permissions(view: APIView, memo: Memo) -> list[Any]:
         return []
     memo.looking = True
     try:
-        return list(view.get_permissions())
+        return permissions_of_view()
     finally:
         memo.looking = False
 
@@ -443,19 +442,22 @@ def _value_if_proved(permission: Any, request: Request, view: APIView) -> bool |
     return _value(permission, ours, theirs)
 
 
-def _prepare(view: APIView, memo: Memo) -> None:
+def _prepare(view: APIView, memo: Memo) -> Callable[[], list[Any]]:
     """
     See to the response: its caching headers, and the bodies of the 401 and 403 that REST framework itself gives.
 
     REST framework shows an authentication class the view, never the response; and of permissions that are composed it
     asks none for its words. So two of the view's steps are wrapped, on this one instance that serves this one request.
+
+    Returns:
+        What makes the view's permissions, for a look at what they ask.
     """
     finalize, get_permissions = view.finalize_response, view.get_permissions
     lists_them = getattr(get_permissions, "__func__", None) is APIView.get_permissions
     made_of: Any = object()  # of nothing yet, and None is not nothing: it is a mistake of which somebody has to hear
     asking: list[Any] = []
 
-    def permissions_in_turn() -> Iterator[Any]:
+    def permissions_of_view() -> list[Any]:
         nonlocal made_of
         # What was made for the look at them will do, as long as the view lists the same: 3 µs less.
         if not lists_them or view.permission_classes is not made_of:
@@ -464,8 +466,11 @@ def _prepare(view: APIView, memo: Memo) -> None:
                 permission if isinstance(permission, IsClerkAuthenticated) else _settled(permission)
                 for permission in get_permissions()
             ]
+        return asking[:]
+
+    def permissions_in_turn() -> Iterator[Any]:
         # A refusal counts while the permission that it is part of is being asked: composed, it may pass all the same.
-        for permission in asking[:]:
+        for permission in permissions_of_view():
             memo.refusal = [] if isinstance(permission, IsClerkAuthenticated) or _ours(permission) else None
             yield permission
         memo.refusal = None
@@ -497,3 +502,4 @@ def _prepare(view: APIView, memo: Memo) -> None:
 
     view.finalize_response = finalize_response  # type: ignore[method-assign]
     view.get_permissions = permissions_in_turn  # type: ignore[method-assign,assignment]
+    return permissions_of_view

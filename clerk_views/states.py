@@ -166,6 +166,7 @@ class Memo:
     """
 
     found: tokens.Found | None = None
+    known: tuple[str, Verdict | None] | None = None  # of the header itself: REST framework's door asks twice, for 2 µs
     recalled: tuple[tuple[str, str], bytes, Verdict | None] | None = None  # see verdicts.recall()
     pieces: tuple[str, tokens.Pieces] | None = None  # see verdicts.apart()
     state: RequestState | None = None  # for what is accepted
