@@ -185,8 +185,8 @@ def _remembering(convert: Callable[..., Any], column: Any, connection: Any) -> C
     """
     Have what a database's own operations make of a truth or a time remembered: it is the same with each request.
 
-    Measured: 6 µs of a request, for the seven of a row; on databases that keep a time's zone there are fewer. Neither can
-    be changed by anybody.
+    Measured: 6 µs of a request, for the seven of a row; on databases that keep a time's zone there are fewer. Nobody can
+    change either of them.
     """
 
     def made(value: Any) -> Any:

@@ -26,7 +26,8 @@ from clerk_views.exceptions import ClerkUnavailable, NotInMemory
 if TYPE_CHECKING:  # 25 ms to import
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-_ATTRIBUTE = "_clerk_views_memo"
+#: The attribute of a request that its memo is.
+MEMO = "_clerk_views_memo"
 
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
@@ -216,7 +217,7 @@ def django_request(request: Any) -> HttpRequest:
 
 def known_memo(request: HttpRequest) -> Memo | None:
     """Return the memo of a request; None where nobody has asked anything of it."""
-    memo = request.__dict__.get(_ATTRIBUTE)
+    memo = request.__dict__.get(MEMO)
     return memo if type(memo) is Memo and memo.request is request else None
 
 
@@ -225,7 +226,7 @@ def memo_of(request: Any) -> Memo:
     base = django_request(request)
     memo = known_memo(base)
     if memo is None:
-        memo = base.__dict__[_ATTRIBUTE] = Memo(base, config())
+        memo = base.__dict__[MEMO] = Memo(base, config())
     return memo
 
 
