@@ -238,6 +238,21 @@ def test_two_configurations_share_nothing(local_clerk: LocalClerk) -> None:
     assert authenticate(request_with(foreign)).reason == "token-invalid-signature"
 
 
+def test_a_header_that_is_changed_on_the_way_is_read_anew(local_clerk: LocalClerk) -> None:
+    """What is known of a token that was looked at is said of that token alone."""
+    one, other = (local_clerk.token(user) for user in ("user_a", "user_b"))
+    for token in (one, other):
+        assert authenticate(request_with(token)).is_signed_in  # and so is known
+    request = request_with(one)
+    assert not is_foreign(memo_of(request))
+    request.META["HTTP_AUTHORIZATION"] = f"Bearer {other}"
+    assert authenticate(request).auth.user_id == "user_b"
+    request = request_with(one)
+    assert not is_foreign(memo_of(request))
+    del request.META["HTTP_AUTHORIZATION"]
+    assert not authenticate(request).is_signed_in
+
+
 def test_memory_is_bounded_and_forgets_the_oldest() -> None:
     verdicts = _Verdicts()
     made: list[Any] = [SimpleNamespace(token=str(number)) for number in range(MAX_VERDICTS + 10)]

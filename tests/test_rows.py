@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import UserManager
-from django.db import IntegrityError, connection, connections, models, transaction
+from django.db import IntegrityError, OperationalError, connection, connections, models, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Concat
 from django.db.models.manager import BaseManager
@@ -154,6 +154,25 @@ def test_a_transaction_that_failed_is_not_read_in(ada: Any) -> None:
         with pytest.raises(TransactionManagementError):
             read_user(ADA)
         connection.set_rollback(False)
+
+
+def test_the_cursor_is_closed_whatever_comes(ada: Any) -> None:
+    cursors: list[Any] = []
+
+    def wrapper(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        cursors.append(context["cursor"])
+        if len(cursors) == 2:
+            raise OperationalError("gone")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(wrapper):
+        assert read_user(ADA) == ada
+        with pytest.raises(OperationalError, match="gone"):
+            read_user(ADA)
+    assert len(cursors) == 2
+    for cursor in cursors:
+        with pytest.raises(Exception, match=r"(?i)closed|cannot operate"):
+            cursor.execute("SELECT 1")
 
 
 def test_times_are_as_the_settings_have_them(ada: Any, settings: Any) -> None:
