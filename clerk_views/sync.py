@@ -75,15 +75,16 @@ def write_profile(profile: Profile, config: Config, *, stranger: bool = False) -
         raise ClerkUnavailable("database-unavailable") from None  # the cause may quote the user's data
 
 
-def rank_of(moment: int, text: bytes) -> int:
+def rank_of(moment: int, text: bytes | None) -> int:
     """
     Return what orders news of the same change, whatever the order in which it arrives.
 
     Args:
         moment: When Clerk had it to tell, in milliseconds.
-        text: The news itself, which decides where that is the same, too.
+        text: The news itself, which decides where that is the same, too. None: Clerk was asked, and says what is later
+            than any message of that moment.
     """
-    return (moment << 21) | (int.from_bytes(hashlib.sha256(text).digest()[:3]) >> 3)
+    return (moment << 21) | (2**21 - 1 if text is None else int.from_bytes(hashlib.sha256(text).digest()[:3]) >> 3)
 
 
 def find_strangers(profiles: Sequence[Profile], config: Config) -> set[str]:
@@ -201,7 +202,7 @@ class _Attempt:
         self.nameless = conflicts >= CONFLICT_TRIES - 2
         self.cautious = conflicts == CONFLICT_TRIES - 1
         self.stranger = stranger
-        self.rank = rank_of(int(time.time() * 1000), b"") if profile.rank is None else profile.rank
+        self.rank = rank_of(int(time.time() * 1000), None) if profile.rank is None else profile.rank
 
     def run(self) -> Outcome:
         account = self.find_account()

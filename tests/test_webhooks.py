@@ -654,13 +654,17 @@ class TestOrder:
         assert User.objects.get().first_name == expected
 
     def test_what_clerk_says_when_asked_is_newer_than_a_message_of_the_same_change(
-        self, client: Client, local_clerk: LocalClerk, ada: LocalUser
+        self, client: Client, local_clerk: LocalClerk, ada: LocalUser, time_machine: Any
     ) -> None:
-        """USR-12."""
-        late = local_clerk.webhook("user.updated", local_clerk.update_user(ada, first_name="first", updated_at=6000))
-        sync_django_user(local_clerk.update_user(ada, first_name="second", updated_at=6000).data)
-        assert late.send(client).is_taken
-        assert User.objects.get().first_name == "second"
+        """USR-12. Also in the same millisecond, whatever the message's text."""
+        now = time.time()
+        for number in range(40):
+            time_machine.move_to(now + number, tick=False)
+            told = local_clerk.update_user(ada, first_name=f"first {number}", updated_at=6000)
+            late = local_clerk.webhook("user.updated", told)
+            sync_django_user(local_clerk.update_user(ada, first_name="second", updated_at=6000).data)
+            assert late.send(client).is_taken
+            assert User.objects.get().first_name == "second"
         sync_django_user(local_clerk.update_user(ada, first_name="third", updated_at=6000).data)
         assert User.objects.get().first_name == "third"
 
