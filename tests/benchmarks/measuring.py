@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from clerk_views.testing import LocalClerk
-from tests.benchmarks.cases import BARE, BARE_API, CASES, GOALS, MEMORY, PROCESSES, Case, Process
+from tests.benchmarks.cases import BARE, BARE_API, BARE_ASYNC, CASES, GOALS, MEMORY, PROCESSES, Case, Process
 from tests.benchmarks.worker import Worker
 
 #: In each round, of what is to be reached.
@@ -27,6 +27,19 @@ def missing(names: tuple[str, ...]) -> str | None:
     """Say what is not there, None if all is."""
     away = [name for name in names if find_spec(name) is None]
     return f"{' and '.join(away)} cannot be imported" if away else None
+
+
+def no_answer(redis: str) -> str | None:
+    """Say that the Redis of a URL does not answer, None if it does."""
+    if find_spec("redis") is None:
+        return None  # missing() says that
+    from redis import Redis, RedisError
+
+    try:
+        Redis.from_url(redis, socket_connect_timeout=2).ping()
+    except RedisError:
+        return "Redis does not answer"
+    return None
 
 
 def quartiles(values: Sequence[float]) -> list[float]:
@@ -56,8 +69,9 @@ class Requests:
         self._ratios: dict[tuple[Case, str], list[float]] = {}
         self._workers: dict[Process, Worker] = {}
         self.skipped: dict[str, str] = {}
+        silent = no_answer(redis)
         for case in CASES:
-            why = missing((*case.process.needs, *case.needs))
+            why = missing((*case.process.needs, *case.needs)) or (silent if case.process.redis else None)
             if why:
                 self.skipped[case.name] = why
             elif only in case.name or any(only in other.name and other.base == case.name for other in CASES):
@@ -122,7 +136,7 @@ class Requests:
                 "ratio": quartiles(self._ratios[case, case.base]),
             }
             for case, costs in self._costs.items()
-            if case.process is MEMORY or case.name not in (BARE, BARE_API)
+            if case.process is MEMORY or case.name not in (BARE, BARE_API, BARE_ASYNC)
         ]
 
     def goals(self) -> list[dict[str, Any]]:

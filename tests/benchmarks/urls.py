@@ -68,13 +68,25 @@ if LIBRARY == "clerk_views":
         def get(self, request: HttpRequest) -> HttpResponse:
             return key_of(request.user)
 
+    class RequiredSilent(ClerkLoginRequiredMixin, View):
+        def get(self, request: HttpRequest) -> HttpResponse:
+            return bare(request)
+
     class Optional(ClerkOptionalMixin, View):
         def get(self, request: HttpRequest) -> HttpResponse:
-            return HttpResponse("1")
+            return with_user(request)
+
+    class OptionalSilent(ClerkOptionalMixin, View):
+        def get(self, request: HttpRequest) -> HttpResponse:
+            return bare(request)
 
     class AsyncRequired(ClerkLoginRequiredMixin, View):
         async def get(self, request: HttpRequest) -> HttpResponse:
-            return key_of(request.user)
+            return await async_with_user(request)
+
+    class AsyncRequiredSilent(ClerkLoginRequiredMixin, View):
+        async def get(self, request: HttpRequest) -> HttpResponse:
+            return await async_bare(request)
 
     urlpatterns += [
         path("required", clerk_required(with_user)),
@@ -82,11 +94,15 @@ if LIBRARY == "clerk_views":
         path("optional/user", clerk_optional(with_user)),
         path("optional", clerk_optional(bare)),
         path("mixin", Required.as_view()),
-        path("mixin/optional", Optional.as_view()),
+        path("mixin/silent", RequiredSilent.as_view()),
+        path("mixin/optional/user", Optional.as_view()),
+        path("mixin/optional", OptionalSilent.as_view()),
         path("async/required", clerk_required(async_with_user)),
         path("async/required/silent", clerk_required(async_bare)),
+        path("async/optional/user", clerk_optional(async_with_user)),
         path("async/optional", clerk_optional(async_bare)),
         path("async/mixin", AsyncRequired.as_view()),
+        path("async/mixin/silent", AsyncRequiredSilent.as_view()),
     ]
 
 if find_spec("rest_framework"):
