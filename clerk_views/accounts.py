@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -56,7 +56,7 @@ def resolve(
     claims: Mapping[str, Any],
     *,
     config: Config,
-    budget: Callable[[], Budget],
+    budget: Budget,
     sender: type | None = None,
     fresh_until: float = 0.0,
 ) -> Resolved:
@@ -65,8 +65,7 @@ def resolve(
 
     Args:
         claims: Of the verified token; read only where CLERK_USER_SOURCE is "claims".
-        budget: Gives what bounds the questions to Clerk, and waiting for others who ask. Mostly there are none, and
-            it need not be made: 3 µs in the midst of a request.
+        budget: Bounds what is asked of Clerk, and waiting for others who ask.
         sender: The sender of signals; None for the user model.
         fresh_until: From the last Resolved for the same token.
 
@@ -78,7 +77,7 @@ def resolve(
     # A clock that was set back, or a shorter CLERK_CACHE_TIMEOUT, must not leave anybody fresh for long.
     if user is not None and 0 < fresh_until - time.time() <= max(config.cache_timeout, 2 * SHORT_MEMORY):
         return _admit(user, "cache", fresh_until)
-    return _Resolution(clerk_id, claims, config, budget(), sender).run(user)
+    return _Resolution(clerk_id, claims, config, budget, sender).run(user)
 
 
 def read_user(clerk_id: str) -> AbstractBaseUser | None:

@@ -33,7 +33,7 @@ from clerk_views.auth import ClerkAuth
 from clerk_views.conf import Config
 from clerk_views.exceptions import ClerkUnavailable, NotInMemory, TokenRefused
 from clerk_views.states import NOBODY, Memo, Proof, RequestState, Verdict, memo_of, report_failure, send_once
-from clerk_views.verdicts import Judged, apart, judge, judge_all, recall, remembered, with_key
+from clerk_views.verdicts import Judged, apart, judge, judge_all, recall, with_key
 
 logger = logging.getLogger("clerk_views")
 
@@ -64,10 +64,9 @@ def _known(memo: Memo) -> Verdict | None:
     all that it takes, and no other kind of token is remembered there. Measured: half of what deciding costs otherwise.
     """
     header = memo.request.META.get("HTTP_AUTHORIZATION") or ""
-    if memo.known is None or memo.known[0] is not header:
-        fits = header.startswith(_SCHEME) and len(header) <= tokens.MAX_TOKEN_LENGTH
-        memo.known = (header, recall(header[len(_SCHEME) :], "session_token", memo)[1] if fits else None)
-    return memo.known[1]
+    if not header.startswith(_SCHEME) or len(header) > tokens.MAX_TOKEN_LENGTH:
+        return None
+    return recall(header[len(_SCHEME) :], "session_token", memo)[1]
 
 
 def _at_once(memo: Memo) -> RequestState | None:
@@ -331,10 +330,9 @@ def _as_they_are(memo: Memo, found: tokens.Found, facts: handshake.Facts, offlin
 
 def _facts(memo: Memo, found: tokens.Found) -> handshake.Facts:
     request, meta = memo.request, memo.request.META
-    verdicts = remembered(memo.config.fingerprint, "session_token")
 
     def peek(token: str) -> cookies.Seen | None:
-        _, known = verdicts.find(token)
+        known = recall(token, "session_token", memo)[1]
         return known.seen if known else tokens.peek(token, partial(apart, memo))
 
     return handshake.Facts(

@@ -62,7 +62,7 @@ class ClerkMiddleware:
         """Attach the lazy user and hand the request on."""
         if self.is_async:
             return self.__acall__(request)
-        if csrf.must_check(request) and _may_skip_csrf(request):
+        if _may_skip_csrf(request):
             try:
                 _skip_csrf(request, authenticate(request, early=True))
             except ClerkUnavailable as problem:
@@ -80,7 +80,7 @@ class ClerkMiddleware:
         brought = f"{request.META.get('HTTP_COOKIE', '')} {request.META.get('QUERY_STRING', '')}"
         asks = cookies.SESSION in brought or cookies.HANDSHAKE in brought
         if asks or request.META.get("HTTP_AUTHORIZATION") or is_page_navigation(request):
-            may_skip_csrf = csrf.must_check(request) and _may_skip_csrf(request)
+            may_skip_csrf = _may_skip_csrf(request)
             try:
                 state = await aauthenticate(request, early=True)
                 if may_skip_csrf:
@@ -164,12 +164,14 @@ def _was_answered_by_django(problem: ClerkError) -> bool:
 
 def _may_skip_csrf(request: HttpRequest) -> bool:
     """
-    Whether a bearer token of ours comes with a request of an unsafe method.
+    Whether a bearer token of ours comes with an unsafe method.
 
     Such a token, once verified, is spared the CSRF check, which Django's middleware runs before any view is asked. If
     it cannot be verified now, the answer is 503, not the 403 that the check would give.
     """
-    return bool(request.META.get("HTTP_AUTHORIZATION")) and not is_foreign(memo_of(request))
+    return (
+        csrf.must_check(request) and bool(request.META.get("HTTP_AUTHORIZATION")) and not is_foreign(memo_of(request))
+    )
 
 
 def _skip_csrf(request: HttpRequest, state: RequestState) -> None:

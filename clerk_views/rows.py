@@ -56,13 +56,13 @@ class _Part:
 
     def load(self, alias: str, row: Sequence[Any]) -> Any:
         model, values = self.model, row[self.columns]
-        if not self.is_plain or ((pre_init.receivers or post_init.receivers) and _is_listened_to(model)):
+        if not self.is_plain or _is_listened_to(model):
             return model.from_db(alias, self.names, values)
         # What from_db() comes to then, for the user and for the account. Measured: 1 µs each instead of 2.5.
         instance: Any = model.__new__(model)
         instance.__dict__.update(zip(self.names, values, strict=True))
         instance._state = state = ModelState()
-        state.__dict__.update(adding=False, db=alias, fields_cache={})  # else Django makes that when asked
+        state.adding, state.db = False, alias
         return instance
 
 
@@ -83,14 +83,9 @@ class _Query:
     link: tuple[Callable[[Any, Any], None], Callable[[Any, Any], None]]
 
     def run(self, connection: Any, clerk_id: str) -> list[Any]:
-        cursor = connection.cursor()
-        try:  # where all goes well, Django's "with" is two calls more in Python: 3 µs in the midst of a request
+        with connection.cursor() as cursor:
             cursor.execute(self.sql, {_PARAMETER: clerk_id})
             rows = list(cursor)  # Django wraps each method of a cursor anew when it is asked for: 2 µs
-        except BaseException:
-            cursor.__exit__(None, None, None)  # a connection that broke may not even close it
-            raise
-        cursor.close()
         return [self.load(connection.alias, list(row)) for row in rows]
 
     def load(self, alias: str, row: list[Any]) -> Any:
@@ -217,7 +212,9 @@ def _makes_plain_instances(model: type[models.Model]) -> bool:
 
 
 def _is_listened_to(model: type[models.Model]) -> bool:
-    """Whether somebody wants to hear of each new instance."""
+    """Whether somebody wants to hear of each new instance. Of most projects' models nobody does; 1 µs each to ask."""
+    if not (pre_init.receivers or post_init.receivers):
+        return False
     return pre_init.has_listeners(model) or post_init.has_listeners(model)
 
 

@@ -26,8 +26,7 @@ from clerk_views.exceptions import ClerkUnavailable, NotInMemory
 if TYPE_CHECKING:  # 25 ms to import
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-#: The attribute of a request that its memo is.
-MEMO = "_clerk_views_memo"
+_ATTRIBUTE = "_clerk_views_memo"
 
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
@@ -117,7 +116,7 @@ class RequestState(NamedTuple):
 
     def without_redirect(self) -> RequestState:
         """Return how the request stands for a door that never redirects: a handshake reads as signed out."""
-        if not self.headers or self.location is None:
+        if self.location is None:
             return self
         if self.status == "handshake" and self.reason is not None:
             outcome = handshake.signed_out(self.reason)
@@ -167,7 +166,6 @@ class Memo:
     """
 
     found: tokens.Found | None = None
-    known: tuple[str, Verdict | None] | None = None  # of the header itself: REST framework's door asks twice, for 2 µs
     recalled: tuple[tuple[str, str], bytes, Verdict | None] | None = None  # see verdicts.recall()
     pieces: tuple[str, tokens.Pieces] | None = None  # see verdicts.apart()
     state: RequestState | None = None  # for what is accepted
@@ -217,7 +215,7 @@ def django_request(request: Any) -> HttpRequest:
 
 def known_memo(request: HttpRequest) -> Memo | None:
     """Return the memo of a request; None where nobody has asked anything of it."""
-    memo = request.__dict__.get(MEMO)
+    memo = request.__dict__.get(_ATTRIBUTE)
     return memo if type(memo) is Memo and memo.request is request else None
 
 
@@ -226,7 +224,7 @@ def memo_of(request: Any) -> Memo:
     base = django_request(request)
     memo = known_memo(base)
     if memo is None:
-        memo = base.__dict__[MEMO] = Memo(base, config())
+        memo = base.__dict__[_ATTRIBUTE] = Memo(base, config())
     return memo
 
 

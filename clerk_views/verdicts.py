@@ -216,7 +216,7 @@ def judge(
     )
     if leeway is None:
         verdicts.put(digest, verdict)
-        memo.recalled = memo.known = None
+        memo.recalled = None
     return verdict
 
 

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import pytest
@@ -41,7 +40,7 @@ User: Any = get_user_model()
 
 def ask(user: LocalUser | str, *, claims: dict[str, Any] | None = None, **keywords: Any) -> Resolved:
     settings = config()
-    keywords.setdefault("budget", partial(Budget, settings.timeout))
+    keywords.setdefault("budget", Budget(settings.timeout))
     clerk_id = user if isinstance(user, str) else user.id
     return resolve(clerk_id, claims or {}, config=settings, **keywords)
 
@@ -562,7 +561,7 @@ class TestOtherProcesses:
         """F-30: whoever died is not waited for."""
         assert memory(ada).claim()
         began = time.monotonic()
-        assert ask(ada, budget=partial(Budget, 2)).source == "api"
+        assert ask(ada, budget=Budget(2)).source == "api"
         assert 1 <= time.monotonic() - began < 2
 
     def test_nothing_is_done_twice(self, local_clerk: LocalClerk, ada: LocalUser) -> None:
@@ -576,7 +575,7 @@ class TestOtherProcesses:
             other.release()
 
         with Watch("SELECT", finish, after=2):
-            assert ask(ada, budget=partial(Budget, 1)).source == "cache"
+            assert ask(ada, budget=Budget(1)).source == "cache"
         assert local_clerk.calls.user_fetches == 0
 
 
@@ -616,7 +615,7 @@ class TestOtherThreads:
         flight, _ = flights.board(memory(ada).key, sharing=False)
         budget = Budget(0.1)
         with pytest.raises(ClerkUnavailable) as caught:
-            ask(ada, budget=lambda: budget)
+            ask(ada, budget=budget)
         assert caught.value.reason == "upstream-timeout"
         assert budget.remaining <= 0
         flights.land(flight, linger=0)

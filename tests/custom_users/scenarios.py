@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import partial
 from typing import Any
 
 import pytest
@@ -38,17 +37,17 @@ def test_a_user_is_created_found_and_kept_in_step(local_clerk: LocalClerk) -> No
     settings = config()
     ada = local_clerk.add_user(email="ada@example.com", username="ada", first_name="Ada")
     for source in ("api", "cache"):
-        resolved = resolve(ada.id, {}, config=settings, budget=partial(Budget, 5))
+        resolved = resolve(ada.id, {}, config=settings, budget=Budget(5))
         assert (resolved.source, resolved.user) == (source, User.objects.get())
     assert read_user(ada.id) == resolved.user
     assert not resolved.user.has_usable_password()
     local_clerk.update_user(ada, banned=True)
     cache.clear()
     with pytest.raises(AccountRefused):
-        resolve(ada.id, {}, config=settings, budget=partial(Budget, 5))
+        resolve(ada.id, {}, config=settings, budget=Budget(5))
     local_clerk.update_user(ada, banned=False)
     cache.clear()
-    assert resolve(ada.id, {}, config=settings, budget=partial(Budget, 5)).user == User.objects.get()
+    assert resolve(ada.id, {}, config=settings, budget=Budget(5)).user == User.objects.get()
 
 
 def test_users_without_any_data_are_told_apart() -> None:
@@ -223,7 +222,7 @@ class TestFullUser:
         sync_django_user(ada.data)
         User.objects.update(removed=True)
         with pytest.raises(AccountRefused) as caught:
-            resolve(ada.id, {}, config=config(), budget=partial(Budget, 5))
+            resolve(ada.id, {}, config=config(), budget=Budget(5))
         assert caught.value.reason == "user-inactive"
 
 
